@@ -1,0 +1,164 @@
+/**
+ * Continuous batching: between any two steps of the model, requests join and leave the running batch. One call of
+ * `step` retires who left, admits who waits (their sources are encoded), runs one decode step of all rows and hands
+ * each request's scores to its strategy. It knows token ids; text, transport and policy are elsewhere.
+ */
+import type { DecodingStrategy, RowScores, TokensAppended } from '../decoding/decoding-strategy.ts';
+import type { SamplingParams } from '../decoding/sampling-params.ts';
+import { BatchSection, slotOf } from './batch-section.ts';
+import type { GenerationOutput, GenerationRequest } from './generation-request.ts';
+import type { ModelRunner, StepScores } from './model-runner.ts';
+import { ScheduledRequest, type SectionName } from './scheduled-request.ts';
+import { Scheduler, type SchedulerOptions } from './scheduler.ts';
+import { planStep, type StepPlan, type StepTrace, traceOf } from './step-plan.ts';
+
+export interface EngineEvents {
+  /** Tokens that became certain in a step, of requests that asked to stream. */
+  readonly onTokens: (requestId: string, tokens: readonly TokensAppended[]) => void;
+  readonly onFinished: (requestId: string, output: GenerationOutput) => void;
+  /** Something broke inside a step; the request is gone. */
+  readonly onFailed: (requestId: string, error: unknown) => void;
+  /** Called before each decode step; absent: no traces are made. */
+  readonly onStep?: (trace: StepTrace) => void;
+}
+
+export interface EngineOptions extends SchedulerOptions {
+  readonly createStrategy: (params: SamplingParams) => DecodingStrategy;
+  /** Milliseconds of a monotonic clock. */
+  readonly now: () => number;
+}
+
+export class Engine {
+  private readonly scheduler: Scheduler;
+  private readonly sections: Record<SectionName, BatchSection>;
+  private stepNumber = 0;
+
+  constructor(
+    private readonly runner: ModelRunner,
+    private readonly options: EngineOptions,
+    private readonly events: EngineEvents,
+  ) {
+    this.scheduler = new Scheduler(options);
+    this.sections = {
+      singles: new BatchSection('singles', runner.createCache()),
+      groups: new BatchSection('groups', runner.createCache()),
+    };
+  }
+
+  get hasWork(): boolean {
+    return this.scheduler.hasWork;
+  }
+
+  /** Bytes that the key/value cache holds. */
+  get cacheBytes(): number {
+    return this.sections.singles.cache.byteLength + this.sections.groups.cache.byteLength;
+  }
+
+  submit(request: GenerationRequest): void {
+    const strategy = this.options.createStrategy(request.params);
+    this.scheduler.add(new ScheduledRequest(request, strategy, this.runner.decoderStartTokenId, this.options.now()));
+  }
+
+  /** Frees the request's rows before the next step; it finishes as cancelled with what it has. */
+  cancel(requestId: string): void {
+    for (const request of this.scheduler.remove((candidate) => candidate.request.id === requestId)) {
+      this.finish(request);
+    }
+  }
+
+  /** Makes one step; a fault in it fails the requests that ran and leaves the engine ready for others. */
+  async step(): Promise<void> {
+    await this.admit();
+    const plan = this.plan();
+    if (plan.rowCount === 0) return;
+    this.events.onStep?.(traceOf(plan));
+    const { singles, groups } = this.sections;
+    try {
+      const result = await this.runner.decode(plan, { singles: singles.cache, groups: groups.cache });
+      this.advance(plan, result);
+    } catch (error) {
+      for (const request of [...plan.singles, ...plan.groups]) this.fail(request, error);
+    }
+  }
+
+  private plan(): StepPlan {
+    const { singles, groups } = this.sections;
+    singles.compact();
+    groups.compact();
+    this.stepNumber++;
+    return planStep(this.stepNumber, singles.requests, groups.requests);
+  }
+
+  private async admit(): Promise<void> {
+    for (const request of this.scheduler.preempt()) this.sections[request.section].preempt(request);
+    for (const request of this.scheduler.admit()) {
+      request.moments.scheduled ??= this.options.now();
+      try {
+        await this.start(request);
+      } catch (error) {
+        this.fail(request, error);
+      }
+      request.moments.prefilled ??= this.options.now();
+    }
+  }
+
+  private async start(request: ScheduledRequest): Promise<void> {
+    const section = this.sections[request.section];
+    if (request.state.status === 'preempted') section.place(request, undefined);
+    if (request.state.status !== 'waiting') return;
+    const { source } = await this.runner.encode(request.request.promptTokenIds);
+    // the caller may have left while the encoder ran
+    if (request.state.status === 'waiting') section.place(request, source);
+  }
+
+  private advance(plan: StepPlan, result: StepScores): void {
+    const writes: { request: ScheduledRequest; entry: number; row: number }[] = [];
+    let firstRow = 0;
+    for (const request of [...plan.singles, ...plan.groups]) {
+      const endRow = firstRow + request.paths.rowCount;
+      // who was cancelled during the step is gone already
+      if (request.state.status === 'running') {
+        const entries = this.advanceRequest(request, result.scores.slice(firstRow, endRow));
+        for (const [index, entry] of entries.entries()) {
+          if (entry >= 0) writes.push({ request, entry, row: firstRow + index });
+        }
+      }
+      firstRow = endRow;
+    }
+    for (const section of Object.values(this.sections)) section.fitCache();
+    for (const { request, entry, row } of writes) {
+      const { cache } = this.sections[request.section];
+      cache.writeEntry(slotOf(request), entry, result.newCache, row * result.newCacheStride);
+    }
+  }
+
+  /** Returns for each of the request's rows the cache entry of its new keys and values; -1: nobody goes on from it. */
+  private advanceRequest(request: ScheduledRequest, scores: readonly RowScores[]): readonly number[] {
+    request.moments.firstToken ??= this.options.now();
+    request.stepsInSlice++;
+    const { nextRows, appended } = request.strategy.advance(scores);
+    if (request.request.stream && appended.length > 0) this.events.onTokens(request.request.id, appended);
+    if (nextRows.length === 0) {
+      this.scheduler.remove((candidate) => candidate === request);
+      this.finish(request);
+      return [];
+    }
+    request.inputTokens = nextRows.map(({ tokenId }) => tokenId);
+    return request.paths.advance(nextRows.map(({ parent }) => parent));
+  }
+
+  private fail(request: ScheduledRequest, error: unknown): void {
+    if (request.state.status === 'finished') return;
+    this.scheduler.remove((candidate) => candidate === request);
+    if (request.state.status === 'running') this.sections[request.section].remove(request);
+    request.state = { status: 'finished' };
+    this.events.onFailed(request.request.id, error);
+  }
+
+  private finish(request: ScheduledRequest): void {
+    if (request.state.status === 'running') this.sections[request.section].remove(request);
+    request.state = { status: 'finished' };
+    const output = { sequences: request.strategy.sequences(), timing: request.timing(this.options.now()) };
+    this.events.onFinished(request.request.id, output);
+  }
+}

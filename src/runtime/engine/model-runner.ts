@@ -1,0 +1,32 @@
+/** Runs a model's graphs: what the engine needs of any family. Arrays in, arrays out; no requests, no policy. */
+import type { RowScores } from '../decoding/decoding-strategy.ts';
+import type { KvCache, SourceCache } from './kv-cache.ts';
+import type { StepPlan } from './step-plan.ts';
+
+export interface EncodedSource {
+  readonly source: SourceCache;
+  /** Final states [tokens, hiddenSize] without padding; present when asked for. */
+  readonly states: Float32Array | undefined;
+}
+
+export interface StepScores {
+  /** By row of the plan. */
+  readonly scores: readonly RowScores[];
+  /** New keys and values, [rows, `newCacheStride`]. */
+  readonly newCache: Float32Array;
+  readonly newCacheStride: number;
+}
+
+export interface ModelRunner {
+  readonly decoderStartTokenId: number;
+  readonly eosTokenIds: readonly number[];
+  readonly vocabularySize: number;
+  createCache(): KvCache;
+  /** Runs the encoder over one source and makes its keys and values for every decoder layer. */
+  encode(tokenIds: readonly number[]): Promise<EncodedSource>;
+  /** Runs one decode step of all rows of the plan. */
+  decode(plan: StepPlan, caches: { readonly singles: KvCache; readonly groups: KvCache }): Promise<StepScores>;
+  /** One vector a token: rows of the embedding table, or final encoder states. */
+  embed(tokenIds: readonly number[], layer: 'input' | 'encoder'): Promise<Float32Array>;
+  dispose(): Promise<void>;
+}

@@ -1,0 +1,63 @@
+/** A generation request on its way through the engine. */
+import type { DecodingStrategy } from '../decoding/decoding-strategy.ts';
+import type { GenerationRequest, GenerationTiming } from './generation-request.ts';
+import type { SavedSlot } from './kv-cache.ts';
+import { RowPaths } from './row-paths.ts';
+
+/** The two kinds of rows of a step; attention.ts says why there are two. */
+export type SectionName = 'singles' | 'groups';
+
+/** preempted: it gave its rows to others and waits with its cache saved. */
+export type RequestState =
+  | { readonly status: 'waiting' }
+  | { readonly status: 'running'; readonly slot: number }
+  | { readonly status: 'preempted'; readonly saved: SavedSlot }
+  | { readonly status: 'finished' };
+
+/** Moments of a request's life in milliseconds of the engine's clock. */
+interface Moments {
+  readonly submitted: number;
+  scheduled: number | undefined;
+  prefilled: number | undefined;
+  firstToken: number | undefined;
+}
+
+export class ScheduledRequest {
+  state: RequestState = { status: 'waiting' };
+  /** The token that each running row reads in the next step. */
+  inputTokens: readonly number[];
+  readonly paths = new RowPaths();
+  /** Tokens of the source in the cache, padding included; 0 before the encoder ran. */
+  sourceLength = 0;
+  /** Steps since it was last given its rows. */
+  stepsInSlice = 0;
+  readonly section: SectionName;
+  readonly moments: Moments;
+
+  constructor(
+    readonly request: GenerationRequest,
+    readonly strategy: DecodingStrategy,
+    startTokenId: number,
+    now: number,
+  ) {
+    this.inputTokens = [startTokenId];
+    this.section = this.rowDemand === 1 ? 'singles' : 'groups';
+    this.moments = { submitted: now, scheduled: undefined, prefilled: undefined, firstToken: undefined };
+  }
+
+  /** Rows it may come to need at once: its beams, or its sampled sequences. */
+  get rowDemand(): number {
+    return Math.max(this.request.params.numBeams, this.request.params.numReturnSequences);
+  }
+
+  timing(now: number): GenerationTiming {
+    const { submitted, scheduled = now, prefilled = now, firstToken = now } = this.moments;
+    return {
+      queuedMs: scheduled - submitted,
+      prefillMs: prefilled - scheduled,
+      decodeMs: now - prefilled,
+      totalMs: now - submitted,
+      timeToFirstTokenMs: firstToken - submitted,
+    };
+  }
+}

@@ -1,0 +1,230 @@
+/** The serving thread's side of an inference worker: sends requests, gives out what comes back. */
+import { Worker } from 'node:worker_threads';
+import type { TokensAppended } from '../decoding/decoding-strategy.ts';
+import { RuntimeError } from '../errors.ts';
+import type { EmbeddingLayer, EngineClient } from './engine-client.ts';
+import type { GenerateOptions, GenerationOutput, GenerationRequest } from './generation-request.ts';
+import type { StepTrace } from './step-plan.ts';
+import { fromTransfer } from './transfer-error.ts';
+import type { FromWorker, ToWorker, WorkerSetup } from './worker-messages.ts';
+
+export interface EngineLimits {
+  /** Requests accepted and not yet answered. */
+  readonly maxPending: number;
+  /** Milliseconds from acceptance to answer. */
+  readonly requestTimeoutMs: number;
+}
+
+export interface StartOptions {
+  readonly limits: EngineLimits;
+  readonly onProgress?: (stage: string, share: number) => void;
+  /** Called with the plan of each step; tests prove with it who shared a batch. */
+  readonly onStep?: (trace: StepTrace) => void;
+}
+
+export interface LoadedFacts {
+  readonly parameterCount: number;
+  readonly memoryBytes: number;
+  readonly warnings: readonly string[];
+}
+
+interface Pending {
+  readonly resolve: (output: GenerationOutput) => void;
+  readonly reject: (error: unknown) => void;
+  readonly onTokens: ((event: TokensAppended) => void) | undefined;
+  /** Takes back the timer and the listener on the caller's signal. */
+  readonly release: () => void;
+}
+
+interface PendingEmbed {
+  readonly resolve: (vectors: readonly Float32Array[]) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** What a full queue tells clients to wait until the mean of the last answers is known. */
+const FIRST_RETRY_MS = 1000;
+
+export class WorkerEngineClient implements EngineClient {
+  private readonly pending = new Map<string, Pending>();
+  private readonly embeds = new Map<number, PendingEmbed>();
+  private outbox: GenerationRequest[] = [];
+  private nextEmbedId = 0;
+  private meanTotalMs = FIRST_RETRY_MS;
+  private closing: Promise<void> | undefined;
+  private exitError: RuntimeError | undefined;
+  private readonly exited: Promise<void>;
+
+  private constructor(
+    private readonly worker: Worker,
+    private readonly options: StartOptions,
+  ) {
+    worker.on('message', (message: FromWorker) => this.receive(message));
+    worker.on('error', (cause) => this.failAll(cause));
+    this.exited = new Promise((resolve) => {
+      worker.on('exit', (code) => {
+        this.failAll(new Error(`the worker ended with code ${code}`));
+        resolve();
+      });
+    });
+  }
+
+  /** Starts a worker and resolves when its model is loaded. Rejects with the RuntimeError of the loader. */
+  static async start(
+    setup: WorkerSetup,
+    options: StartOptions,
+  ): Promise<{ readonly client: WorkerEngineClient; readonly facts: LoadedFacts }> {
+    // started from source (tests) or as built
+    const file = import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js';
+    const worker = new Worker(new URL(file, import.meta.url), { workerData: setup });
+    const loaded = new Promise<LoadedFacts>((resolve, reject) => {
+      worker.on('message', (message: FromWorker) => {
+        if (message.type === 'ready') resolve(message);
+        if (message.type === 'load-failed') reject(fromTransfer(message.error));
+      });
+      worker.on('error', reject);
+      worker.on('exit', () => reject(new Error('the worker ended before its model was loaded')));
+    });
+    const client = new WorkerEngineClient(worker, options);
+    try {
+      return { client, facts: await loaded };
+    } catch (error) {
+      await worker.terminate();
+      throw error;
+    }
+  }
+
+  get pendingCount(): number {
+    return this.pending.size;
+  }
+
+  generate(request: GenerationRequest, options: GenerateOptions = {}): Promise<GenerationOutput> {
+    const refusal = this.refusal();
+    if (refusal !== undefined) return Promise.reject(refusal);
+    return new Promise((resolve, reject) => {
+      const { signal } = options;
+      const cancel = () => this.cancel(request.id);
+      const timer = setTimeout(() => this.expire(request.id), this.options.limits.requestTimeoutMs);
+      signal?.addEventListener('abort', cancel, { once: true });
+      const release = () => {
+        clearTimeout(timer);
+        signal?.removeEventListener('abort', cancel);
+      };
+      this.pending.set(request.id, { resolve, reject, release, onTokens: options.onTokens });
+      // requests of one tick go in one message, so that they are admitted together
+      if (this.outbox.push(request) === 1) queueMicrotask(() => this.flush());
+      if (signal?.aborted) cancel();
+    });
+  }
+
+  embed(tokenIds: readonly (readonly number[])[], layer: EmbeddingLayer): Promise<readonly Float32Array[]> {
+    const refusal = this.refusal();
+    if (refusal !== undefined) return Promise.reject(refusal);
+    const embedId = this.nextEmbedId++;
+    return new Promise((resolve, reject) => {
+      this.embeds.set(embedId, { resolve, reject });
+      this.send({ type: 'embed', embedId, tokenIds, layer });
+    });
+  }
+
+  close(): Promise<void> {
+    if (this.closing === undefined) {
+      this.flush();
+      // the worker answers what it has before it ends
+      this.send({ type: 'close' });
+      this.closing = this.exited;
+    }
+    return this.closing;
+  }
+
+  private refusal(): RuntimeError | undefined {
+    if (this.exitError !== undefined) return this.exitError;
+    const { maxPending } = this.options.limits;
+    const waiting = this.pending.size + this.embeds.size;
+    if (this.closing === undefined && waiting < maxPending) return undefined;
+    const reason =
+      this.closing === undefined
+        ? `Expected at most ${maxPending} requests in work, one more came.`
+        : 'Expected a model in service, but it is being unloaded.';
+    const retryAfterMs = Math.ceil(this.meanTotalMs);
+    return new RuntimeError('OVERLOADED', `${reason} Send it again in ${retryAfterMs} ms.`, {
+      limit: 'GISTQL_MAX_QUEUE',
+      retryAfterMs,
+    });
+  }
+
+  private send(message: ToWorker): void {
+    this.worker.postMessage(message);
+  }
+
+  private flush(): void {
+    const requests = this.outbox;
+    this.outbox = [];
+    if (requests.length > 0) this.send({ type: 'generate', requests });
+  }
+
+  private cancel(requestId: string): void {
+    this.flush();
+    this.send({ type: 'cancel', requestId });
+  }
+
+  private expire(requestId: string): void {
+    const { requestTimeoutMs } = this.options.limits;
+    const message = `Expected an answer within ${requestTimeoutMs} ms, it was not ready. Ask for fewer tokens or try later.`;
+    const pending = this.take(requestId);
+    this.cancel(requestId);
+    pending?.reject(new RuntimeError('TIMEOUT', message, { limit: 'GISTQL_REQUEST_TIMEOUT_MS' }));
+  }
+
+  private take(requestId: string): Pending | undefined {
+    const pending = this.pending.get(requestId);
+    this.pending.delete(requestId);
+    pending?.release();
+    return pending;
+  }
+
+  private receive(message: FromWorker): void {
+    switch (message.type) {
+      case 'tokens': {
+        const pending = this.pending.get(message.requestId);
+        for (const event of message.tokens) pending?.onTokens?.(event);
+        return;
+      }
+      case 'finished':
+        this.meanTotalMs += (message.output.timing.totalMs - this.meanTotalMs) / 8;
+        this.take(message.requestId)?.resolve(message.output);
+        return;
+      case 'failed':
+        this.take(message.requestId)?.reject(fromTransfer(message.error));
+        return;
+      case 'embedded':
+        this.takeEmbed(message.embedId)?.resolve(message.vectors);
+        return;
+      case 'embed-failed':
+        this.takeEmbed(message.embedId)?.reject(fromTransfer(message.error));
+        return;
+      case 'progress':
+        this.options.onProgress?.(message.stage, message.share);
+        return;
+      case 'step':
+        this.options.onStep?.(message.trace);
+        return;
+      case 'ready':
+      case 'load-failed':
+        return;
+      default:
+        message satisfies never;
+    }
+  }
+
+  private takeEmbed(embedId: number): PendingEmbed | undefined {
+    const pending = this.embeds.get(embedId);
+    this.embeds.delete(embedId);
+    return pending;
+  }
+
+  private failAll(cause: unknown): void {
+    this.exitError ??= new RuntimeError('INTERNAL_SERVER_ERROR', 'The inference worker ended.', {}, { cause });
+    for (const requestId of [...this.pending.keys()]) this.take(requestId)?.reject(this.exitError);
+    for (const embedId of [...this.embeds.keys()]) this.takeEmbed(embedId)?.reject(this.exitError);
+  }
+}

@@ -1,0 +1,54 @@
+/** What the serving thread and an inference worker say to each other. Plain data: it is cloned on the way. */
+import type { TokensAppended } from '../decoding/decoding-strategy.ts';
+import type { ErrorCode, ErrorDetails } from '../errors.ts';
+import type { ModelConfig } from '../models/model-config.ts';
+import type { EmbeddingLayer } from './engine-client.ts';
+import type { GenerationOutput, GenerationRequest } from './generation-request.ts';
+import type { SchedulerOptions } from './scheduler.ts';
+import type { StepTrace } from './step-plan.ts';
+
+/** What a worker is started with. */
+export interface WorkerSetup {
+  readonly modelFolder: string;
+  readonly config: ModelConfig;
+  /** The text that each id adds, for stop strings. */
+  readonly pieceTexts: readonly string[];
+  readonly threadCount: number;
+  readonly scheduler: SchedulerOptions;
+  /** Whether each step is reported. */
+  readonly traceSteps: boolean;
+}
+
+export interface TransferredError {
+  readonly code: ErrorCode;
+  readonly message: string;
+  readonly details: ErrorDetails;
+  readonly stack: string | undefined;
+}
+
+export type ToWorker =
+  | { readonly type: 'generate'; readonly requests: readonly GenerationRequest[] }
+  | { readonly type: 'cancel'; readonly requestId: string }
+  | {
+      readonly type: 'embed';
+      readonly embedId: number;
+      readonly tokenIds: readonly (readonly number[])[];
+      readonly layer: EmbeddingLayer;
+    }
+  | { readonly type: 'close' };
+
+export type FromWorker =
+  | { readonly type: 'progress'; readonly stage: string; readonly share: number }
+  | {
+      readonly type: 'ready';
+      readonly parameterCount: number;
+      readonly memoryBytes: number;
+      readonly warnings: readonly string[];
+    }
+  | { readonly type: 'load-failed'; readonly error: TransferredError }
+  | { readonly type: 'tokens'; readonly requestId: string; readonly tokens: readonly TokensAppended[] }
+  | { readonly type: 'finished'; readonly requestId: string; readonly output: GenerationOutput }
+  | { readonly type: 'failed'; readonly requestId: string; readonly error: TransferredError }
+  | { readonly type: 'embedded'; readonly embedId: number; readonly vectors: readonly Float32Array[] }
+  | { readonly type: 'embed-failed'; readonly embedId: number; readonly error: TransferredError }
+  | { readonly type: 'step'; readonly trace: StepTrace };

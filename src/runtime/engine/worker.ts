@@ -1,0 +1,108 @@
+/** The inference worker's thread: loads one model, then runs its engine until it is told to close. */
+import { parentPort, workerData } from 'node:worker_threads';
+import { createStrategy } from '../decoding/create-strategy.ts';
+import { invariant } from '../errors.ts';
+import { loadT5Runner } from '../models/load-t5.ts';
+import { Engine } from './engine.ts';
+import type { ModelRunner } from './model-runner.ts';
+import { toTransfer } from './transfer-error.ts';
+import type { FromWorker, ToWorker, WorkerSetup } from './worker-messages.ts';
+
+const port = parentPort;
+invariant(port !== null, 'worker.ts runs in a worker thread');
+const setup = workerData as WorkerSetup;
+
+function send(message: FromWorker): void {
+  port?.postMessage(message);
+}
+
+function createEngine(runner: ModelRunner): Engine {
+  const context = {
+    eosTokenIds: runner.eosTokenIds,
+    decoderStartTokenId: runner.decoderStartTokenId,
+    vocabularySize: runner.vocabularySize,
+    pieceText: (id: number) => setup.pieceTexts[id] ?? '',
+  };
+  return new Engine(
+    runner,
+    {
+      ...setup.scheduler,
+      createStrategy: (params) => createStrategy(params, context),
+      now: () => performance.now(),
+    },
+    {
+      onTokens: (requestId, tokens) => send({ type: 'tokens', requestId, tokens }),
+      onFinished: (requestId, output) => send({ type: 'finished', requestId, output }),
+      onFailed: (requestId, error) => send({ type: 'failed', requestId, error: toTransfer(error) }),
+      ...(setup.traceSteps ? { onStep: (trace) => send({ type: 'step', trace }) } : {}),
+    },
+  );
+}
+
+async function embed(runner: ModelRunner, message: Extract<ToWorker, { type: 'embed' }>): Promise<void> {
+  const { embedId, tokenIds, layer } = message;
+  try {
+    const vectors: Float32Array[] = [];
+    for (const ids of tokenIds) vectors.push(await runner.embed(ids, layer));
+    send({ type: 'embedded', embedId, vectors });
+  } catch (error) {
+    send({ type: 'embed-failed', embedId, error: toTransfer(error) });
+  }
+}
+
+/** Messages are taken as they come, between the runs of the model; the loop sleeps when nothing is left to do. */
+function serve(runner: ModelRunner, engine: Engine): void {
+  const embeds: Extract<ToWorker, { type: 'embed' }>[] = [];
+  let looping = false;
+  let closing = false;
+  const loop = async (): Promise<void> => {
+    if (looping) return;
+    looping = true;
+    while (engine.hasWork || embeds.length > 0) {
+      const next = embeds.shift();
+      if (next !== undefined) await embed(runner, next);
+      if (engine.hasWork) await engine.step();
+    }
+    looping = false;
+    if (!closing) return;
+    await runner.dispose();
+    port?.close();
+  };
+  port?.on('message', (message: ToWorker) => {
+    switch (message.type) {
+      case 'generate':
+        for (const request of message.requests) submit(engine, request);
+        break;
+      case 'cancel':
+        engine.cancel(message.requestId);
+        break;
+      case 'embed':
+        embeds.push(message);
+        break;
+      case 'close':
+        closing = true;
+        break;
+      default:
+        message satisfies never;
+    }
+    void loop();
+  });
+}
+
+function submit(engine: Engine, request: Extract<ToWorker, { type: 'generate' }>['requests'][number]): void {
+  try {
+    engine.submit(request);
+  } catch (error) {
+    send({ type: 'failed', requestId: request.id, error: toTransfer(error) });
+  }
+}
+
+try {
+  const loaded = await loadT5Runner(setup, (stage, share) => send({ type: 'progress', stage, share }));
+  serve(loaded.runner, createEngine(loaded.runner));
+  const { parameterCount, memoryBytes, warnings } = loaded;
+  send({ type: 'ready', parameterCount, memoryBytes, warnings });
+} catch (error) {
+  send({ type: 'load-failed', error: toTransfer(error) });
+  port.close();
+}

@@ -1,0 +1,121 @@
+/**
+ * Builds an ONNX graph node by node. It knows names and shapes of nothing: operators are named as in the ONNX and
+ * ONNX Runtime (`com.microsoft`) operator sets, values are handles. Node names are paths (`decoder/0/self/q`), so that
+ * a profile reads like the model.
+ */
+import { invariant } from '../errors.ts';
+import { longTensor, type TensorValue } from '../tensor.ts';
+import {
+  type AttributeValue,
+  type Dimension,
+  type ElementType,
+  encodeModel,
+  type NodeSpec,
+  type OnnxModel,
+  type ValueSpec,
+} from './model-proto.ts';
+
+/** The name of a value in the graph; only a GraphBuilder makes them. */
+export type Value = string & { readonly brand: 'graph value' };
+
+type Attributes = Readonly<Record<string, AttributeValue>>;
+
+/** Operators outside the ONNX standard that ONNX Runtime's CPU provider has. */
+const MICROSOFT_OPERATORS = new Set(['FusedMatMul', 'SkipSimplifiedLayerNormalization', 'FastGelu', 'QuickGelu']);
+
+export class GraphBuilder {
+  private readonly nodes: NodeSpec[] = [];
+  private readonly initializers = new Map<string, TensorValue>();
+  private readonly inputs: ValueSpec[] = [];
+  private readonly outputs: ValueSpec[] = [];
+  /** Output names by the value they stand for: the node that makes it writes to that name. */
+  private readonly outputNames = new Map<string, string>();
+  private readonly path: string[] = [];
+  private readonly taken = new Set<string>();
+
+  constructor(private readonly name: string) {}
+
+  /** Declares an input that every run must feed. */
+  input(name: string, type: ElementType, dims: readonly Dimension[]): Value {
+    this.claim(name);
+    this.inputs.push({ name, type, dims });
+    return name as Value;
+  }
+
+  /** Declares a value as an output under the given name. */
+  output(value: Value, name: string, type: ElementType, dims: readonly Dimension[]): void {
+    this.claim(name);
+    invariant(!this.outputNames.has(value), `${value} is one output`);
+    this.outputNames.set(value, name);
+    this.outputs.push({ name, type, dims });
+  }
+
+  /** Adds a constant under its own name below the current path. */
+  weight(name: string, tensor: TensorValue): Value {
+    const full = this.unique(name);
+    this.initializers.set(full, tensor);
+    return full as Value;
+  }
+
+  /** Adds a small int64 constant: axes, shapes, split sizes. Equal ones are shared. */
+  integers(...values: readonly number[]): Value {
+    const name = `integers/${values.join(',')}`;
+    if (!this.initializers.has(name)) this.initializers.set(name, longTensor(values));
+    return name as Value;
+  }
+
+  /** Adds a node with one output. */
+  node(opType: string, inputs: readonly Value[], attributes: Attributes = {}): Value {
+    const [output] = this.nodeWithOutputs(opType, inputs, attributes, 1);
+    invariant(output !== undefined, 'a node has an output');
+    return output;
+  }
+
+  /** Adds a node with several outputs; trailing ones that the operator leaves optional may be left unused. */
+  nodeWithOutputs(opType: string, inputs: readonly Value[], attributes: Attributes, outputCount: number): Value[] {
+    const name = this.unique(opType);
+    const outputs = Array.from({ length: outputCount }, (_, index) => (index === 0 ? name : `${name}:${index}`));
+    const domain = MICROSOFT_OPERATORS.has(opType) ? 'com.microsoft' : '';
+    this.nodes.push({ opType, domain, name, inputs, outputs, attributes });
+    return outputs as Value[];
+  }
+
+  /** Runs `build` with `segment` added to the path that names what it adds. */
+  scope<T>(segment: string, build: () => T): T {
+    this.path.push(segment);
+    try {
+      return build();
+    } finally {
+      this.path.pop();
+    }
+  }
+
+  /** Returns the finished model. */
+  build(): OnnxModel {
+    const renamed = (name: string): string => this.outputNames.get(name) ?? name;
+    return encodeModel({
+      name: this.name,
+      nodes: this.nodes.map((node) => ({
+        ...node,
+        inputs: node.inputs.map(renamed),
+        outputs: node.outputs.map(renamed),
+      })),
+      initializers: this.initializers,
+      inputs: this.inputs,
+      outputs: this.outputs,
+    });
+  }
+
+  private unique(name: string): string {
+    const base = [...this.path, name].join('/');
+    let candidate = base;
+    for (let suffix = 2; this.taken.has(candidate); suffix++) candidate = `${base}.${suffix}`;
+    this.taken.add(candidate);
+    return candidate;
+  }
+
+  private claim(name: string): void {
+    invariant(!this.taken.has(name), `graph ${this.name} declares ${name} twice`);
+    this.taken.add(name);
+  }
+}

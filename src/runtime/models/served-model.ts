@@ -1,0 +1,45 @@
+/** A loaded model as the rest of the server sees it. */
+import type { EngineClient } from '../engine/engine-client.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import type { GenerationDefaults, ModelConfig } from './model-config.ts';
+
+export type Precision = 'fp32' | 'int8';
+export type Device = 'cpu' | 'cuda';
+
+export interface ServedModel {
+  readonly id: string;
+  /** `embedded:NAME` or `dir:NAME`. */
+  readonly source: string;
+  readonly config: ModelConfig;
+  readonly generationDefaults: GenerationDefaults;
+  /** Id of the prompt template that its own files ask for. */
+  readonly templateId: string | undefined;
+  readonly tokenizer: Tokenizer;
+  readonly engine: EngineClient;
+  readonly precision: Precision;
+  readonly device: Device;
+  readonly parameterCount: number;
+  /** Bytes of weights held in memory. */
+  readonly memoryBytes: number;
+  readonly loadedAt: Date;
+}
+
+/** Finds models by id; `ModelRegistry` is the real one. */
+export interface ModelDirectory {
+  readonly defaultId: string | undefined;
+  list(): readonly ServedModel[];
+  /** The model of that id; the default one when the id is absent. Throws RuntimeError NOT_FOUND naming the ids there are. */
+  get(id?: string | null): ServedModel;
+  find(id: string): ServedModel | undefined;
+  /** Rejects with INVALID_MODEL, BAD_USER_INPUT (source), NOT_FOUND (no such folder) or CONFLICT (id taken). */
+  load(request: LoadModelRequest): Promise<ServedModel>;
+  /** Waits for its running requests, then frees it. False when there is no such model. */
+  unload(id: string): Promise<boolean>;
+}
+
+export interface LoadModelRequest {
+  readonly id: string;
+  readonly source: string;
+  readonly precision?: Precision;
+  readonly makeDefault?: boolean;
+}

@@ -1,0 +1,207 @@
+/** Runs T5's two graphs: turns a step plan into tensors and the outputs into scores. */
+import type { RowScores } from '../decoding/decoding-strategy.ts';
+import { KvCache } from '../engine/kv-cache.ts';
+import type { EncodedSource, ModelRunner, StepScores } from '../engine/model-runner.ts';
+import type { ScheduledRequest } from '../engine/scheduled-request.ts';
+import type { StepPlan } from '../engine/step-plan.ts';
+import { invariant } from '../errors.ts';
+import type { Session, SessionOutputs } from '../session.ts';
+import { floatTensor, intTensor, longTensor, type TensorValue } from '../tensor.ts';
+import type { T5Config } from './model-config.ts';
+import { decoderBuckets, encoderBuckets } from './relative-buckets.ts';
+
+/** Sources are padded to a multiple of this: the kernels' widest vector, so that padding leaves every bit as it is. */
+const SOURCE_MULTIPLE = 16;
+/** Bucket tables of longer sources are made anew each time rather than kept. */
+const KEPT_BUCKETS_LENGTH = 512;
+/** Longest decoded sequence whose buckets are looked up; beyond it every distance is in the last bucket anyway. */
+const DISTANCE_TABLE_LENGTH = 4096;
+
+export class T5Runner implements ModelRunner {
+  private readonly encoderBucketCache = new Map<number, Int32Array>();
+  private readonly distanceBuckets: Int32Array;
+  private readonly encoderOutputs: readonly string[];
+
+  constructor(
+    private readonly config: T5Config,
+    private readonly sessions: { readonly encoder: Session; readonly decoder: Session },
+    /** [vocabulary, d] */
+    private readonly embeddings: Float32Array,
+  ) {
+    const { relativeBucketCount, relativeMaxDistance } = config;
+    this.distanceBuckets = decoderBuckets(DISTANCE_TABLE_LENGTH, relativeBucketCount, relativeMaxDistance);
+    const layers = Array.from({ length: config.decoderLayerCount }, (_, layer) => layer);
+    this.encoderOutputs = layers.flatMap((layer) => [`source_keys.${layer}`, `source_values.${layer}`]);
+  }
+
+  get decoderStartTokenId(): number {
+    return this.config.decoderStartTokenId;
+  }
+
+  get eosTokenIds(): readonly number[] {
+    return this.config.eosTokenIds;
+  }
+
+  get vocabularySize(): number {
+    return this.config.vocabularySize;
+  }
+
+  createCache(): KvCache {
+    const { decoderLayerCount: layerCount, headCount, headSize } = this.config;
+    return new KvCache({ layerCount, headCount, headSize });
+  }
+
+  async encode(tokenIds: readonly number[]): Promise<EncodedSource> {
+    const outputs = await this.runEncoder(tokenIds, this.encoderOutputs);
+    const layers = Array.from({ length: this.config.decoderLayerCount }, (_, layer) => layer);
+    return {
+      source: {
+        length: padded(tokenIds.length),
+        offset: 0,
+        keys: layers.map((layer) => outputs.floats(`source_keys.${layer}`)),
+        values: layers.map((layer) => outputs.floats(`source_values.${layer}`)),
+      },
+      states: undefined,
+    };
+  }
+
+  async embed(tokenIds: readonly number[], layer: 'input' | 'encoder'): Promise<Float32Array> {
+    const { hiddenSize } = this.config;
+    if (layer === 'input') return this.lookUp(tokenIds, tokenIds.length);
+    const outputs = await this.runEncoder(tokenIds, ['states']);
+    return outputs.floats('states').slice(0, tokenIds.length * hiddenSize);
+  }
+
+  async decode(plan: StepPlan, caches: { readonly singles: KvCache; readonly groups: KvCache }): Promise<StepScores> {
+    const feeds: Record<string, TensorValue> = {};
+    const tokens = [...plan.singles, ...plan.groups].flatMap((request) => [...request.inputTokens]);
+    invariant(tokens.length === plan.rowCount, 'every row has an input token');
+    feeds.token_embeddings = floatTensor(this.lookUp(tokens, tokens.length), [tokens.length, this.config.hiddenSize]);
+    feeds.section_sizes = longTensor([plan.singles.length, plan.rowCount - plan.singles.length]);
+    this.feedSection(feeds, 'singles', plan.singles, caches.singles, 1);
+    const queries = Math.max(2, ...plan.groups.map(({ paths }) => paths.rowCount));
+    this.feedSection(feeds, 'groups', plan.groups, caches.groups, queries);
+    feedGroupRows(feeds, plan.groups, queries);
+    const asked = plan.needs.flatMap(({ askedIds }, row) => askedIds.flatMap((id) => [row, id]));
+    feeds.asked_index = longTensor(asked, [asked.length / 2, 2]);
+    // two at least: for a single one the kernel takes a slower way
+    const topCount = Math.min(this.config.vocabularySize, Math.max(2, ...plan.needs.map((need) => need.topCount)));
+    feeds.top_count = longTensor([topCount]);
+    const names = ['new_cache', 'log_sum_exp', 'top_logits', 'top_ids'];
+    if (asked.length > 0) names.push('asked_logits');
+    if (plan.needs.some(({ allLogits }) => allLogits)) names.push('logits');
+    const outputs = await this.sessions.decoder.run(feeds, names);
+    return this.readOutputs(plan, outputs, topCount);
+  }
+
+  async dispose(): Promise<void> {
+    await this.sessions.encoder.dispose();
+    await this.sessions.decoder.dispose();
+  }
+
+  private readOutputs(plan: StepPlan, outputs: SessionOutputs, topCount: number): StepScores {
+    const logSumExp = outputs.floats('log_sum_exp');
+    const topLogits = outputs.floats('top_logits');
+    const topIds = outputs.ints('top_ids');
+    const vocabulary = this.config.vocabularySize;
+    let askedOffset = 0;
+    const scores = plan.needs.map(({ askedIds, allLogits }, row): RowScores => {
+      const askedStart = askedOffset;
+      askedOffset += askedIds.length;
+      return {
+        logSumExp: logSumExp[row] as number,
+        topIds: topIds.subarray(row * topCount, (row + 1) * topCount),
+        topLogits: topLogits.subarray(row * topCount, (row + 1) * topCount),
+        askedLogits: askedIds.length > 0 ? outputs.floats('asked_logits').subarray(askedStart, askedOffset) : [],
+        logits: allLogits ? outputs.floats('logits').subarray(row * vocabulary, (row + 1) * vocabulary) : undefined,
+      };
+    });
+    const newCache = outputs.floats('new_cache');
+    return { scores, newCache, newCacheStride: newCache.length / plan.rowCount };
+  }
+
+  /** Fills a section's masks and cache views: bias index [g, q, positions + q], source mask [g, 1, 1, source]. */
+  private feedSection(
+    feeds: Record<string, TensorValue>,
+    name: 'singles' | 'groups',
+    requests: readonly ScheduledRequest[],
+    cache: KvCache,
+    queries: number,
+  ): void {
+    const { positions, sourceLength } = cache;
+    const width = positions + queries;
+    const index = new Int32Array(requests.length * queries * width).fill(this.config.relativeBucketCount);
+    const mask = new Float32Array(requests.length * sourceLength).fill(Number.NEGATIVE_INFINITY);
+    for (const [group, { paths, request }] of requests.entries()) {
+      mask.fill(0, group * sourceLength, group * sourceLength + request.promptTokenIds.length);
+      for (let query = 0; query < queries; query++) {
+        const offset = (group * queries + query) * width;
+        // a query that pads the group sees itself alone: its result is not read, but it must not be NaN
+        index[offset + positions + query] = this.distanceBuckets[0] as number;
+        if (query < paths.rowCount) this.indexPath(index, offset, paths.path(query));
+      }
+    }
+    feeds[`${name}.self_bias_index`] = intTensor(index, [requests.length, queries, width]);
+    feeds[`${name}.self_widths`] = longTensor([positions, queries]);
+    feeds[`${name}.source_mask`] = floatTensor(mask, [requests.length, 1, 1, sourceLength]);
+    cache.feed(feeds, name, requests.length);
+  }
+
+  private indexPath(index: Int32Array, offset: number, path: readonly number[]): void {
+    const last = DISTANCE_TABLE_LENGTH - 1;
+    for (const [position, entry] of path.entries()) {
+      const distance = Math.min(path.length - position, last);
+      index[offset + entry] = this.distanceBuckets[distance] as number;
+    }
+  }
+
+  private async runEncoder(tokenIds: readonly number[], outputNames: readonly string[]): Promise<SessionOutputs> {
+    const length = padded(tokenIds.length);
+    const mask = new Float32Array(length).fill(Number.NEGATIVE_INFINITY).fill(0, 0, tokenIds.length);
+    return this.sessions.encoder.run(
+      {
+        source_embeddings: floatTensor(this.lookUp(tokenIds, length), [1, length, this.config.hiddenSize]),
+        relative_buckets: intTensor(this.bucketsOf(length), [length, length]),
+        source_mask: floatTensor(mask, [1, 1, 1, length]),
+      },
+      outputNames,
+    );
+  }
+
+  private bucketsOf(length: number): Int32Array {
+    const kept = this.encoderBucketCache.get(length);
+    if (kept !== undefined) return kept;
+    const buckets = encoderBuckets(length, this.config.relativeBucketCount, this.config.relativeMaxDistance);
+    if (length <= KEPT_BUCKETS_LENGTH) this.encoderBucketCache.set(length, buckets);
+    return buckets;
+  }
+
+  /** Rows of the embedding table, [length, d]; rows beyond the ids stay zero. */
+  private lookUp(tokenIds: readonly number[], length: number): Float32Array {
+    const { hiddenSize } = this.config;
+    const rows = new Float32Array(length * hiddenSize);
+    for (const [row, id] of tokenIds.entries()) {
+      rows.set(this.embeddings.subarray(id * hiddenSize, (id + 1) * hiddenSize), row * hiddenSize);
+    }
+    return rows;
+  }
+}
+
+function padded(length: number): number {
+  return Math.ceil(length / SOURCE_MULTIPLE) * SOURCE_MULTIPLE;
+}
+
+/** groups.rows [g, q]: the row, counted from the first group's first, of each query; groups.places [rows]: the way back. */
+function feedGroupRows(feeds: Record<string, TensorValue>, groups: readonly ScheduledRequest[], queries: number): void {
+  const rows = new Int32Array(groups.length * queries);
+  const places: number[] = [];
+  for (const [group, { paths }] of groups.entries()) {
+    const first = places.length;
+    for (let query = 0; query < queries; query++) {
+      if (query < paths.rowCount) places.push(group * queries + query);
+      rows[group * queries + query] = query < paths.rowCount ? first + query : first;
+    }
+  }
+  feeds['groups.rows'] = intTensor(rows, [groups.length, queries]);
+  feeds['groups.places'] = intTensor(Int32Array.from(places), [places.length]);
+}
