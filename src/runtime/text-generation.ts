@@ -43,7 +43,13 @@ export interface TextGeneration {
 }
 
 export type TextGenerationEvent =
-  | { readonly type: 'tokens'; readonly generationId: string; readonly sequenceIndex: number; readonly text: string; readonly tokenIds: readonly number[] }
+  | {
+      readonly type: 'tokens';
+      readonly generationId: string;
+      readonly sequenceIndex: number;
+      readonly text: string;
+      readonly tokenIds: readonly number[];
+    }
   | { readonly type: 'finished'; readonly generationId: string; readonly generation: TextGeneration };
 
 export interface CallOptions {

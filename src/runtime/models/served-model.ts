@@ -16,6 +16,8 @@ export interface ServedModel {
   readonly templateId: string | undefined;
   readonly tokenizer: Tokenizer;
   readonly engine: EngineClient;
+  /** Rows that may run at once: the most beams or sequences a request can ask for. */
+  readonly maxRows: number;
   readonly precision: Precision;
   readonly device: Device;
   readonly parameterCount: number;

@@ -1,0 +1,112 @@
+/** Greedy search and sampling: each returned sequence goes its own way; all start from one row. */
+import { invariant } from '../errors.ts';
+import type {
+  Advance,
+  DecodingStrategy,
+  GeneratedSequence,
+  GeneratedToken,
+  NextRow,
+  RowNeeds,
+  RowScores,
+  TokensAppended,
+} from './decoding-strategy.ts';
+import { type Candidate, editsOf, probabilitiesOf, type RowEdits, warp } from './logits-processors.ts';
+import { uniform } from './random.ts';
+import { candidatesOf, needsOf } from './row-candidates.ts';
+import type { SamplingParams } from './sampling-params.ts';
+import { type FinishReason, StoppingCriteria } from './stopping-criteria.ts';
+import { recordToken, type StrategyContext } from './strategy-context.ts';
+
+/** Up to this many of the best tokens are asked for as a list; for more, the whole row is as cheap. */
+const LONGEST_LIST = 512;
+
+interface Row {
+  readonly index: number;
+  readonly history: number[];
+  readonly tokens: GeneratedToken[];
+  finishReason: FinishReason | undefined;
+}
+
+export class IndependentSearch implements DecodingStrategy {
+  private readonly rows: readonly Row[];
+  private readonly stopping: StoppingCriteria;
+  private edits: readonly RowEdits[] = [];
+  private wanted: readonly RowNeeds[] = [];
+  private step = 0;
+
+  constructor(
+    private readonly params: SamplingParams,
+    private readonly context: StrategyContext,
+  ) {
+    this.stopping = new StoppingCriteria({ ...params, ...context });
+    const start = context.decoderStartTokenId;
+    this.rows = Array.from({ length: params.numReturnSequences }, (_, index) => ({
+      index,
+      history: [start],
+      tokens: [],
+      finishReason: undefined,
+    }));
+  }
+
+  needs(): readonly RowNeeds[] {
+    const { params } = this;
+    const listed = !params.doSample || (params.topK > 0 && params.topK <= LONGEST_LIST);
+    const count = params.doSample ? params.topK : 1;
+    // the first step has one row, from which every sequence takes its own first token
+    const rows = this.step === 0 ? this.rows.slice(0, 1) : this.running();
+    this.edits = rows.map((row) => editsOf(params, row.history, row.tokens.length, this.context.eosTokenIds));
+    this.wanted = this.edits.map((edits) => needsOf(edits, count, params.topLogprobs, !listed));
+    return this.wanted;
+  }
+
+  advance(scores: readonly RowScores[]): Advance {
+    const nextRows: NextRow[] = [];
+    const appended: TokensAppended[] = [];
+    const first = this.step === 0;
+    for (const [place, row] of this.running().entries()) {
+      const parent = first ? 0 : place;
+      const token = this.choose(row, parent, scores);
+      row.tokens.push(token);
+      row.history.push(token.id);
+      row.finishReason = this.stopping.finishReason(row.history.slice(1));
+      appended.push({ sequenceIndex: row.index, tokenIds: [token.id] });
+      if (row.finishReason === undefined) nextRows.push({ parent, tokenId: token.id });
+    }
+    this.step++;
+    return { nextRows, appended };
+  }
+
+  sequences(): readonly GeneratedSequence[] {
+    return this.rows.map(({ tokens, finishReason }) => ({
+      tokens,
+      score: tokens.reduce((sum, { logprob }) => sum + logprob, 0),
+      finishReason: finishReason ?? 'cancelled',
+    }));
+  }
+
+  private running(): readonly Row[] {
+    return this.rows.filter(({ finishReason }) => finishReason === undefined);
+  }
+
+  private choose(row: Row, place: number, scores: readonly RowScores[]): GeneratedToken {
+    const [rowScores, needs, edits] = [scores[place], this.wanted[place], this.edits[place]];
+    invariant(rowScores !== undefined && needs !== undefined && edits !== undefined, 'scores come for every row');
+    const candidates = candidatesOf(rowScores, needs, edits, this.params.repetitionPenalty, (logit) => logit);
+    const chosen = this.params.doSample ? this.sample(row, candidates) : candidates[0];
+    // when every token is banned, the model's own first choice is as good as any, and the limit still ends the row
+    const { id, logit } = chosen ?? { id: rowScores.topIds[0] as number, logit: rowScores.topLogits[0] as number };
+    return recordToken(id, logit, rowScores, this.params.topLogprobs);
+  }
+
+  /** Inverts the cumulative distribution at the draw of this sequence and step. */
+  private sample(row: Row, sorted: readonly Candidate[]): Candidate | undefined {
+    const kept = warp(sorted, this.params);
+    const probabilities = probabilitiesOf(kept);
+    let rest = uniform(this.params.seed, row.index, row.tokens.length);
+    for (const [index, candidate] of kept.entries()) {
+      rest -= probabilities[index] as number;
+      if (rest < 0) return candidate;
+    }
+    return kept.at(-1);
+  }
+}

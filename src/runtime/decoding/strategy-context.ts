@@ -1,0 +1,23 @@
+/** What a strategy knows of the model it decodes with, and how it records a chosen token. */
+import type { GeneratedToken, RowScores } from './decoding-strategy.ts';
+
+export interface StrategyContext {
+  readonly eosTokenIds: readonly number[];
+  /** The first id of every history (encoder-decoder). */
+  readonly decoderStartTokenId: number;
+  readonly vocabularySize: number;
+  readonly pieceText: (id: number) => string;
+}
+
+const NO_ALTERNATIVES: GeneratedToken['alternatives'] = [];
+
+export function recordToken(id: number, logit: number, scores: RowScores, topLogprobs: number): GeneratedToken {
+  const logprob = logit - scores.logSumExp;
+  if (topLogprobs === 0) return { id, logprob, alternatives: NO_ALTERNATIVES };
+  const count = Math.min(topLogprobs, scores.topIds.length);
+  const alternatives = Array.from({ length: count }, (_, rank) => ({
+    id: scores.topIds[rank] as number,
+    logprob: (scores.topLogits[rank] as number) - scores.logSumExp,
+  }));
+  return { id, logprob, alternatives };
+}

@@ -1,0 +1,121 @@
+/** The models in service: loads them, finds them, lets them go. */
+
+import type { SchedulerOptions } from '../engine/scheduler.ts';
+import { type StartOptions, WorkerEngineClient } from '../engine/worker-engine-client.ts';
+import { RuntimeError } from '../errors.ts';
+import { HuggingFaceTokenizer } from '../tokenizer/hugging-face-tokenizer.ts';
+import { type ModelDirectories, readModelFiles } from './model-files.ts';
+import type { LoadModelRequest, ModelDirectory, ServedModel } from './served-model.ts';
+
+export interface RegistryOptions {
+  readonly directories: ModelDirectories;
+  /** Threads of each model's worker. */
+  readonly threadCount: number;
+  readonly scheduler: SchedulerOptions;
+  readonly engine: Omit<StartOptions, 'onProgress'>;
+  readonly onProgress?: (modelId: string, stage: string, share: number) => void;
+  readonly onWarning?: (modelId: string, warning: string) => void;
+}
+
+const MODEL_ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
+
+export class ModelRegistry implements ModelDirectory {
+  private readonly models = new Map<string, ServedModel>();
+  private readonly loading = new Set<string>();
+  private defaultModelId: string | undefined;
+
+  constructor(private readonly options: RegistryOptions) {}
+
+  get defaultId(): string | undefined {
+    return this.defaultModelId;
+  }
+
+  list(): readonly ServedModel[] {
+    return [...this.models.values()];
+  }
+
+  find(id: string): ServedModel | undefined {
+    return this.models.get(id);
+  }
+
+  get(id?: string | null): ServedModel {
+    const wanted = id ?? this.defaultModelId;
+    const model = wanted === undefined ? undefined : this.models.get(wanted);
+    if (model !== undefined) return model;
+    const known = [...this.models.keys()].join(', ') || 'none';
+    throw new RuntimeError('NOT_FOUND', `Expected the id of a loaded model (${known}), ${wanted ?? 'nothing'} came.`);
+  }
+
+  async load(request: LoadModelRequest): Promise<ServedModel> {
+    const { id, source, precision = 'fp32', makeDefault = false } = request;
+    if (!MODEL_ID.test(id)) {
+      const message = `Expected id to be letters, digits, '.', '_' and '-', ${JSON.stringify(id)} came.`;
+      throw new RuntimeError('BAD_USER_INPUT', message, { argument: 'id' });
+    }
+    if (precision !== 'fp32') {
+      const message = 'precision cannot be honoured: this build runs FP32 only. Leave it out or ask for FP32.';
+      throw new RuntimeError('UNSUPPORTED_ARGUMENT', message, { argument: 'precision' });
+    }
+    if (this.models.has(id) || this.loading.has(id)) {
+      throw new RuntimeError('CONFLICT', `Expected a new id, ${id} is taken. Unload it first or choose another.`);
+    }
+    this.loading.add(id);
+    try {
+      const model = await this.open(id, source);
+      this.models.set(id, model);
+      if (makeDefault || this.defaultModelId === undefined) this.defaultModelId = id;
+      return model;
+    } finally {
+      this.loading.delete(id);
+    }
+  }
+
+  async unload(id: string): Promise<boolean> {
+    const model = this.models.get(id);
+    if (model === undefined) return false;
+    this.models.delete(id);
+    if (this.defaultModelId === id) this.defaultModelId = undefined;
+    await model.engine.close();
+    return true;
+  }
+
+  /** Lets all models end what they run, then frees them. */
+  async close(): Promise<void> {
+    await Promise.all([...this.models.keys()].map((id) => this.unload(id)));
+  }
+
+  private async open(id: string, source: string): Promise<ServedModel> {
+    const { directories, threadCount, scheduler, engine, onProgress, onWarning } = this.options;
+    const files = await readModelFiles(source, directories);
+    const tokenizer = await HuggingFaceTokenizer.open(files.tokenizerPath);
+    const { vocabularySize } = files.config;
+    const pieceTexts = Array.from({ length: vocabularySize }, (_, token) => tokenizer.pieceText(token));
+    const { client, facts } = await WorkerEngineClient.start(
+      {
+        modelFolder: files.folder,
+        config: files.config,
+        pieceTexts,
+        threadCount,
+        scheduler,
+        traceSteps: engine.onStep !== undefined,
+      },
+      { ...engine, onProgress: (stage, share) => onProgress?.(id, stage, share) },
+    );
+    for (const warning of facts.warnings) onWarning?.(id, warning);
+    return {
+      id,
+      source,
+      config: files.config,
+      generationDefaults: files.generationDefaults,
+      templateId: files.templateId,
+      tokenizer,
+      engine: client,
+      maxRows: scheduler.maxRows,
+      precision: 'fp32',
+      device: 'cpu',
+      parameterCount: facts.parameterCount,
+      memoryBytes: facts.memoryBytes,
+      loadedAt: new Date(),
+    };
+  }
+}

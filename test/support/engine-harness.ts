@@ -1,0 +1,96 @@
+/** Runs generation requests through an engine over a model folder, in this thread. */
+import { createStrategy } from '../../src/runtime/decoding/create-strategy.ts';
+import type { TokensAppended } from '../../src/runtime/decoding/decoding-strategy.ts';
+import { parseSamplingParams } from '../../src/runtime/decoding/parse-sampling-params.ts';
+import type { DecodingOptions } from '../../src/runtime/decoding/sampling-params.ts';
+import { Engine, type EngineOptions } from '../../src/runtime/engine/engine.ts';
+import type { GenerationOutput } from '../../src/runtime/engine/generation-request.ts';
+import type { StepTrace } from '../../src/runtime/engine/step-plan.ts';
+import { loadT5Runner } from '../../src/runtime/models/load-t5.ts';
+import { type ModelFiles, readModelFiles } from '../../src/runtime/models/model-files.ts';
+import type { T5Runner } from '../../src/runtime/models/t5-runner.ts';
+
+export interface Asked {
+  readonly id: string;
+  readonly promptTokenIds: readonly number[];
+  readonly options?: DecodingOptions;
+  readonly badWordsIds?: readonly (readonly number[])[];
+}
+
+/** Loads the model of folder `name` below `parent`. */
+export async function loadRunner(parent: string, name: string): Promise<{ runner: T5Runner; files: ModelFiles }> {
+  const files = await readModelFiles(`dir:${name}`, { embedded: parent, models: parent });
+  const loaded = await loadT5Runner({ modelFolder: files.folder, config: files.config, threadCount: 2 }, () => {});
+  return { runner: loaded.runner, files };
+}
+
+export class EngineHarness {
+  readonly engine: Engine;
+  readonly outputs = new Map<string, GenerationOutput>();
+  readonly streamed = new Map<string, TokensAppended[]>();
+  readonly traces: StepTrace[] = [];
+
+  constructor(
+    private readonly runner: T5Runner,
+    options: Partial<EngineOptions> = {},
+    /** Called before each step: where a test lets requests come late or leave. */
+    onStep: (trace: StepTrace) => void = () => {},
+    pieceText: (id: number) => string = (id) => (id > 2 ? ` t${id}` : ''),
+  ) {
+    let clock = 0;
+    const context = {
+      eosTokenIds: runner.eosTokenIds,
+      decoderStartTokenId: runner.decoderStartTokenId,
+      vocabularySize: runner.vocabularySize,
+      pieceText,
+    };
+    this.engine = new Engine(
+      runner,
+      {
+        maxRows: 64,
+        prefillTokens: 512,
+        timeSliceSteps: 1000,
+        createStrategy: (params) => createStrategy(params, context),
+        now: () => clock++,
+        ...options,
+      },
+      {
+        onTokens: (id, tokens) => this.streamed.set(id, [...(this.streamed.get(id) ?? []), ...tokens]),
+        onFinished: (id, output) => this.outputs.set(id, output),
+        onFailed: (_, error) => {
+          throw error;
+        },
+        onStep: (trace) => {
+          this.traces.push(trace);
+          onStep(trace);
+        },
+      },
+    );
+  }
+
+  submit({ id, promptTokenIds, options = {}, badWordsIds = [] }: Asked): void {
+    const params = parseSamplingParams(options, { defaults: {}, badWordsIds, drawSeed: () => 1, maxRows: 64 });
+    this.engine.submit({ id, promptTokenIds, params, stream: true });
+  }
+
+  /** Runs until nothing is left to do. */
+  async drain(): Promise<void> {
+    while (this.engine.hasWork) await this.engine.step();
+  }
+
+  /** The token ids of each returned sequence. */
+  tokenIds(id: string): readonly (readonly number[])[] {
+    return (this.outputs.get(id)?.sequences ?? []).map(({ tokens }) => tokens.map((token) => token.id));
+  }
+
+  static async runAll(runner: T5Runner, asked: readonly Asked[]): Promise<EngineHarness> {
+    const harness = new EngineHarness(runner);
+    for (const one of asked) harness.submit(one);
+    await harness.drain();
+    return harness;
+  }
+
+  dispose(): Promise<void> {
+    return this.runner.dispose();
+  }
+}
