@@ -73,9 +73,7 @@ export class WorkerEngineClient implements EngineClient {
     setup: WorkerSetup,
     options: StartOptions,
   ): Promise<{ readonly client: WorkerEngineClient; readonly facts: LoadedFacts }> {
-    // started from source (tests) or as built
-    const file = import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js';
-    const worker = new Worker(new URL(file, import.meta.url), { workerData: setup });
+    const worker = startWorker(setup);
     const loaded = new Promise<LoadedFacts>((resolve, reject) => {
       worker.on('message', (message: FromWorker) => {
         if (message.type === 'ready') resolve(message);
@@ -227,4 +225,12 @@ export class WorkerEngineClient implements EngineClient {
     for (const requestId of [...this.pending.keys()]) this.take(requestId)?.reject(this.exitError);
     for (const embedId of [...this.embeds.keys()]) this.takeEmbed(embedId)?.reject(this.exitError);
   }
+}
+
+/** Started from source (tests, development), a worker has to be given the loader of TypeScript anew. */
+function startWorker(workerData: WorkerSetup): Worker {
+  if (!import.meta.url.endsWith('.ts')) return new Worker(new URL('./worker.js', import.meta.url), { workerData });
+  const url = JSON.stringify(new URL('./worker.ts', import.meta.url).href);
+  const boot = `import('tsx/esm/api').then(({ register }) => { register(); return import(${url}); })`;
+  return new Worker(boot, { workerData, eval: true, execArgv: [] });
 }

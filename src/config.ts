@@ -1,0 +1,129 @@
+/** The environment, read once and checked, as one readonly Config. */
+import { availableParallelism } from 'node:os';
+import { fileURLToPath } from 'node:url';
+
+export interface Setting {
+  readonly name: string;
+  readonly default: string;
+  /** What it means, with its unit. */
+  readonly meaning: string;
+}
+
+/** Every setting, in the order of the README's table (a test holds both equal). */
+export const settings = [
+  { name: 'PORT', default: '4000', meaning: 'Port of HTTP and WebSocket; 0 takes a free one.' },
+  { name: 'HOST', default: '127.0.0.1', meaning: 'Address to listen on.' },
+  {
+    name: 'GISTQL_MODEL',
+    default: 'embedded:gist-mini',
+    meaning: 'Source of the default model: `embedded:NAME` or `dir:NAME`.',
+  },
+  { name: 'GISTQL_MODELS_DIR', default: 'data/models', meaning: 'Folder of the models that `dir:NAME` names.' },
+  { name: 'GISTQL_ADAPTERS_DIR', default: 'data/adapters', meaning: 'Folder of the adapters that `dir:NAME` names.' },
+  { name: 'GISTQL_DATASETS_DIR', default: 'data/datasets', meaning: 'Folder of datasets.' },
+  { name: 'GISTQL_DATA_DIR', default: 'data', meaning: 'Folder of what the server itself writes.' },
+  { name: 'GISTQL_THREADS', default: '(processors, at most 8)', meaning: 'Threads of each model.' },
+  { name: 'GISTQL_LOG_LEVEL', default: 'info', meaning: 'trace, debug, info, warn, error, fatal or silent.' },
+  { name: 'GISTQL_MAX_ROWS', default: '32', meaning: 'Rows (beams, sampled sequences) that run in one batch.' },
+  {
+    name: 'GISTQL_MAX_QUEUE',
+    default: '1000',
+    meaning: 'Requests of a model in work; more are refused with OVERLOADED.',
+  },
+  {
+    name: 'GISTQL_REQUEST_TIMEOUT_MS',
+    default: '300000',
+    meaning: 'Milliseconds that a request may take; then TIMEOUT.',
+  },
+  { name: 'GISTQL_MAX_BODY_BYTES', default: '1000000', meaning: 'Bytes of a request body or WebSocket message.' },
+  { name: 'GISTQL_MAX_QUERY_DEPTH', default: '12', meaning: 'Nesting of fields in a document.' },
+  { name: 'GISTQL_MAX_ALIASES', default: '64', meaning: 'Aliases in a document.' },
+  {
+    name: 'GISTQL_MAX_DOCUMENT_TOKENS',
+    default: '65536',
+    meaning: 'New tokens that one document may ask for: maxNewTokens × max(beams, sequences), summed over its fields.',
+  },
+  { name: 'GISTQL_MAX_SUBSCRIPTIONS', default: '32', meaning: 'Subscriptions running on one WebSocket connection.' },
+] as const satisfies readonly Setting[];
+
+export type SettingName = (typeof settings)[number]['name'];
+
+export interface Config {
+  readonly port: number;
+  readonly host: string;
+  readonly modelSource: string;
+  readonly modelsDir: string;
+  /** Where `embedded:NAME` lies: the repository's own models folder. */
+  readonly embeddedModelsDir: string;
+  readonly adaptersDir: string;
+  readonly datasetsDir: string;
+  readonly dataDir: string;
+  readonly threadCount: number;
+  readonly logLevel: string;
+  readonly limits: Limits;
+}
+
+export interface Limits {
+  readonly maxRows: number;
+  readonly maxQueue: number;
+  readonly requestTimeoutMs: number;
+  readonly maxBodyBytes: number;
+  readonly maxQueryDepth: number;
+  readonly maxAliases: number;
+  readonly maxDocumentTokens: number;
+  readonly maxSubscriptions: number;
+}
+
+const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
+/** Beyond this many threads one step of a small model gains nothing. */
+const MOST_DEFAULT_THREADS = 8;
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Throws an Error that names the setting, what was expected and what came. */
+export function readConfig(environment: Environment): Config {
+  const read = (name: SettingName): string => {
+    const value = environment[name];
+    return value === undefined || value === ''
+      ? (settings.find((setting) => setting.name === name)?.default ?? '')
+      : value;
+  };
+  const whole = (name: SettingName, low: number, high: number): number => {
+    const value = Number(read(name));
+    if (Number.isInteger(value) && value >= low && value <= high) return value;
+    throw new Error(
+      `Expected ${name} to be a whole number from ${low} to ${high}, ${JSON.stringify(read(name))} came.`,
+    );
+  };
+  const logLevel = read('GISTQL_LOG_LEVEL');
+  if (!LOG_LEVELS.includes(logLevel)) {
+    throw new Error(
+      `Expected GISTQL_LOG_LEVEL to be one of ${LOG_LEVELS.join(', ')}, ${JSON.stringify(logLevel)} came.`,
+    );
+  }
+  const billion = 1_000_000_000;
+  return {
+    port: whole('PORT', 0, 65_535),
+    host: read('HOST'),
+    modelSource: read('GISTQL_MODEL'),
+    modelsDir: read('GISTQL_MODELS_DIR'),
+    embeddedModelsDir: fileURLToPath(new URL('../models', import.meta.url)),
+    adaptersDir: read('GISTQL_ADAPTERS_DIR'),
+    datasetsDir: read('GISTQL_DATASETS_DIR'),
+    dataDir: read('GISTQL_DATA_DIR'),
+    threadCount: environment.GISTQL_THREADS
+      ? whole('GISTQL_THREADS', 1, 256)
+      : Math.min(availableParallelism(), MOST_DEFAULT_THREADS),
+    logLevel,
+    limits: {
+      maxRows: whole('GISTQL_MAX_ROWS', 1, 1024),
+      maxQueue: whole('GISTQL_MAX_QUEUE', 1, billion),
+      requestTimeoutMs: whole('GISTQL_REQUEST_TIMEOUT_MS', 1, billion),
+      maxBodyBytes: whole('GISTQL_MAX_BODY_BYTES', 1, billion),
+      maxQueryDepth: whole('GISTQL_MAX_QUERY_DEPTH', 1, 1000),
+      maxAliases: whole('GISTQL_MAX_ALIASES', 1, 100_000),
+      maxDocumentTokens: whole('GISTQL_MAX_DOCUMENT_TOKENS', 1, billion),
+      maxSubscriptions: whole('GISTQL_MAX_SUBSCRIPTIONS', 1, 100_000),
+    },
+  };
+}

@@ -1,0 +1,22 @@
+/** What every resolver of one request can reach. */
+
+import type { Loaders } from './resolvers/loaders.ts';
+import type { ModelDirectory } from './runtime/models/served-model.ts';
+import type { Summarizer } from './runtime/summarization.ts';
+import type { TextGenerator } from './runtime/text-generation.ts';
+
+/** What lives as long as the server. */
+export interface Services {
+  readonly models: ModelDirectory;
+  readonly generator: TextGenerator;
+  readonly summarizer: Summarizer;
+}
+
+export interface Context {
+  readonly services: Services;
+  readonly loaders: Loaders;
+  /** Aborted when the client left. */
+  readonly signal: AbortSignal;
+  /** Stands in the log and in masked errors. */
+  readonly requestId: string;
+}

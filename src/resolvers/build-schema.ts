@@ -1,0 +1,21 @@
+/** Resolvers to an executable schema. */
+import 'reflect-metadata';
+import { createPubSub } from '@graphql-yoga/subscription';
+import type { GraphQLSchema } from 'graphql';
+import { buildSchemaSync } from 'type-graphql';
+import { GenerationFinished, TokensAppended } from '../schema/generation.type.ts';
+import { GenerationResolver } from './generation.resolver.ts';
+import { ModelResolver } from './model.resolver.ts';
+import { TextResolver } from './text.resolver.ts';
+
+export function buildGraphqlSchema(): GraphQLSchema {
+  return buildSchemaSync({
+    resolvers: [GenerationResolver, ModelResolver, TextResolver],
+    // nothing returns the interface's own types by name
+    orphanedTypes: [TokensAppended, GenerationFinished],
+    // the runtime checks what it is asked, for other callers too
+    validate: false,
+    // type-graphql asks for one as soon as there is a subscription; ours bring their own sources
+    pubSub: createPubSub(),
+  });
+}

@@ -1,0 +1,59 @@
+/** GraphQL enums over the runtime's own unions: each compiles only while it is complete. */
+import { registerEnumType } from 'type-graphql';
+import type { EarlyStopping as RuntimeEarlyStopping } from '../runtime/decoding/sampling-params.ts';
+import type { FinishReason as RuntimeFinishReason } from '../runtime/decoding/stopping-criteria.ts';
+import type { EmbeddingLayer as RuntimeEmbeddingLayer } from '../runtime/engine/engine-client.ts';
+import type { Device as RuntimeDevice, Precision as RuntimePrecision } from '../runtime/models/served-model.ts';
+import type { OverflowPolicy as RuntimeOverflowPolicy } from '../runtime/text-generation.ts';
+
+export const ModelFamily = { T5: 't5', GPT2: 'gpt2', LLAMA: 'llama' } as const;
+registerEnumType(ModelFamily, { name: 'ModelFamily' });
+
+export const Precision = { FP32: 'fp32', INT8: 'int8' } as const satisfies Record<
+  Uppercase<RuntimePrecision>,
+  RuntimePrecision
+>;
+registerEnumType(Precision, { name: 'Precision' });
+
+export const Device = { CPU: 'cpu', CUDA: 'cuda' } as const satisfies Record<Uppercase<RuntimeDevice>, RuntimeDevice>;
+registerEnumType(Device, { name: 'Device' });
+
+export const AdapterStatus = { LOADING: 'loading', READY: 'ready', DRAINING: 'draining', FAILED: 'failed' } as const;
+registerEnumType(AdapterStatus, { name: 'AdapterStatus' });
+
+export const EarlyStopping = {
+  HEURISTIC: 'heuristic',
+  WHEN_BEAMS_FINISH: 'when-beams-finish',
+  NEVER: 'never',
+} as const satisfies Record<string, RuntimeEarlyStopping>;
+registerEnumType(EarlyStopping, { name: 'EarlyStopping', description: 'Hugging Face: False, True, "never".' });
+
+export const FinishReason = { STOP: 'stop', LENGTH: 'length', CANCELLED: 'cancelled' } as const satisfies Record<
+  Uppercase<RuntimeFinishReason>,
+  RuntimeFinishReason
+>;
+registerEnumType(FinishReason, { name: 'FinishReason' });
+
+export const OverflowPolicy = { ERROR: 'error', TRUNCATE: 'truncate' } as const satisfies Record<
+  Uppercase<RuntimeOverflowPolicy>,
+  RuntimeOverflowPolicy
+>;
+registerEnumType(OverflowPolicy, {
+  name: 'OverflowPolicy',
+  description: 'What happens to input longer than the model takes.',
+});
+
+export const EmbeddingLayer = { INPUT: 'input', ENCODER: 'encoder' } as const satisfies Record<
+  Uppercase<RuntimeEmbeddingLayer>,
+  RuntimeEmbeddingLayer
+>;
+registerEnumType(EmbeddingLayer, {
+  name: 'EmbeddingLayer',
+  description:
+    'INPUT: rows of the word-embedding table. ENCODER: last hidden states (encoder-decoder) or final hidden states (decoder-only).',
+});
+
+export const Pooling = { NONE: 'none', MEAN: 'mean' } as const;
+registerEnumType(Pooling, { name: 'Pooling' });
+
+export type ValueOf<E> = E[keyof E];

@@ -1,0 +1,139 @@
+/** One server: GraphQL over HTTP and WebSocket on one port, in front of the models. */
+import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import { createServer as createHttpServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { ApolloServer, type ApolloServerOptionsWithGateway } from '@apollo/server';
+import { type Logger, pino } from 'pino';
+import type { Config } from './config.ts';
+import type { Context, Services } from './context.ts';
+import { buildGraphqlSchema } from './resolvers/build-schema.ts';
+import { formatError } from './resolvers/format-error.ts';
+import { createLoaders } from './resolvers/loaders.ts';
+import type { StepTrace } from './runtime/engine/step-plan.ts';
+import { EngineTextGenerator } from './runtime/engine-text-generator.ts';
+import { ModelRegistry } from './runtime/models/model-registry.ts';
+import { TemplateSummarizer } from './runtime/template-summarizer.ts';
+import { OperationRunner } from './server/execute-operation.ts';
+import { handleHttp } from './server/http-handler.ts';
+import { MAX_DOCUMENT_LEXEMES } from './server/limits.ts';
+import { serveWebsocket } from './server/websocket.ts';
+
+export interface RunningServer {
+  readonly url: string;
+  /** One line for a person: where, with which model, in which precision. */
+  readonly banner: string;
+  /** Refuses new requests, lets running ones end, frees everything. */
+  close(): Promise<void>;
+}
+
+export interface ServerHooks {
+  /** Called with the plan of every step of every model. */
+  readonly onStep?: (trace: StepTrace) => void;
+}
+
+/** Apollo asks for errors and data of its own making; ours are graphql's, which are the same. */
+type GatewayResult = Awaited<
+  ReturnType<NonNullable<Awaited<ReturnType<ApolloServerOptionsWithGateway<Context>['gateway']['load']>>['executor']>>
+>;
+
+/** Source tokens encoded between two steps of a running batch: about a tenth of a second of a small model. */
+const PREFILL_TOKENS = 512;
+/** Steps after which a request gives way to waiting ones: longer than almost every summary. */
+const TIME_SLICE_STEPS = 512;
+
+function createRegistry(config: Config, log: Logger, hooks: ServerHooks): ModelRegistry {
+  const { maxRows, maxQueue, requestTimeoutMs } = config.limits;
+  return new ModelRegistry({
+    directories: { embedded: config.embeddedModelsDir, models: config.modelsDir },
+    threadCount: config.threadCount,
+    scheduler: { maxRows, prefillTokens: PREFILL_TOKENS, timeSliceSteps: TIME_SLICE_STEPS },
+    engine: { limits: { maxPending: maxQueue, requestTimeoutMs }, ...hooks },
+    onProgress: (model, stage, share) => log.info({ model, stage, share: Number(share.toFixed(2)) }, 'loading'),
+    onWarning: (model, warning) => log.warn({ model }, warning),
+  });
+}
+
+function createApollo(runner: OperationRunner, log: Logger): ApolloServer<Context> {
+  return new ApolloServer<Context>({
+    // Apollo's way to bring one's own executor; everything else about a request stays its business
+    gateway: {
+      onSchemaLoadOrUpdate: (callback) => {
+        callback({ apiSchema: runner.schema, coreSupergraphSdl: '' });
+        return () => {};
+      },
+      load: async () => ({
+        executor: async ({ document, operation, request, context }): Promise<GatewayResult> => {
+          const variables = request.variables ?? {};
+          const result = await runner.execute({ document, operation, variables, context: context as Context });
+          return result as GatewayResult;
+        },
+      }),
+      stop: async () => {},
+    },
+    introspection: true,
+    csrfPrevention: true,
+    includeStacktraceInErrorResponses: false,
+    stopOnTerminationSignals: false,
+    parseOptions: { maxTokens: MAX_DOCUMENT_LEXEMES },
+    logger: log,
+    formatError: (_, error) => formatError(error, randomUUID(), log),
+  });
+}
+
+async function listen(server: Server, config: Config): Promise<string> {
+  server.listen(config.port, config.host);
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  const host = config.host.includes(':') ? `[${config.host}]` : config.host;
+  return `http://${host}:${port}`;
+}
+
+/** Loads the default model, then listens. Rejects with what stands in the way. */
+export async function startServer(config: Config, hooks: ServerHooks = {}): Promise<RunningServer> {
+  const log = pino({ level: config.logLevel }, pino.destination({ dest: 2, sync: true }));
+  const models = createRegistry(config, log, hooks);
+  const defaultModel = await models.load({ id: modelId(config.modelSource), source: config.modelSource });
+  const generator = new EngineTextGenerator(models);
+  const services: Services = { models, generator, summarizer: new TemplateSummarizer(models, generator) };
+  const createContext = (signal: AbortSignal): Context => ({
+    services,
+    signal,
+    loaders: createLoaders(services, signal),
+    requestId: randomUUID(),
+  });
+  const runner = new OperationRunner(buildGraphqlSchema(), config.limits);
+  const apollo = createApollo(runner, log);
+  await apollo.start();
+  let draining = false;
+  const isDraining = () => draining;
+  const notReady = () => (draining ? 'stopping' : models.defaultId === undefined ? 'no default model' : undefined);
+  const http = { apollo, createContext, maxBodyBytes: config.limits.maxBodyBytes, notReady, isDraining };
+  const server = createHttpServer((request, response) => {
+    handleHttp(request, response, http).catch((error: unknown) => {
+      log.error({ err: error }, 'request failed');
+      response.destroy();
+    });
+  });
+  const closeSockets = serveWebsocket({ server, runner, limits: config.limits, createContext, isDraining, log });
+  const url = await listen(server, config);
+  const { id, precision, device } = defaultModel;
+  return {
+    url,
+    banner: `GistQL serves ${id} (${precision.toUpperCase()} on ${device.toUpperCase()}) at ${url}/graphql`,
+    close: async () => {
+      draining = true;
+      await models.close();
+      await closeSockets();
+      server.close();
+      server.closeIdleConnections();
+      await once(server, 'close');
+      await apollo.stop();
+    },
+  };
+}
+
+/** The id of the default model: the name in its source. */
+function modelId(source: string): string {
+  return source.slice(source.indexOf(':') + 1);
+}
