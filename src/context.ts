@@ -1,6 +1,6 @@
 /** What every resolver of one request can reach. */
 
-import type { Loaders } from './resolvers/loaders.ts';
+import type { GenerationLoader } from './resolvers/loaders.ts';
 import type { ModelDirectory } from './runtime/models/served-model.ts';
 import type { Summarizer } from './runtime/summarization.ts';
 import type { TextGenerator } from './runtime/text-generation.ts';
@@ -14,7 +14,7 @@ export interface Services {
 
 export interface Context {
   readonly services: Services;
-  readonly loaders: Loaders;
+  readonly generations: GenerationLoader;
   /** Aborted when the client left. */
   readonly signal: AbortSignal;
   /** Stands in the log and in masked errors. */

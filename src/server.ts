@@ -9,7 +9,7 @@ import type { Config } from './config.ts';
 import type { Context, Services } from './context.ts';
 import { buildGraphqlSchema } from './resolvers/build-schema.ts';
 import { formatError } from './resolvers/format-error.ts';
-import { createLoaders } from './resolvers/loaders.ts';
+import { GenerationLoader } from './resolvers/loaders.ts';
 import type { StepTrace } from './runtime/engine/step-plan.ts';
 import { EngineTextGenerator } from './runtime/engine-text-generator.ts';
 import { ModelRegistry } from './runtime/models/model-registry.ts';
@@ -99,7 +99,7 @@ export async function startServer(config: Config, hooks: ServerHooks = {}): Prom
   const createContext = (signal: AbortSignal): Context => ({
     services,
     signal,
-    loaders: createLoaders(services, signal),
+    generations: new GenerationLoader(signal),
     requestId: randomUUID(),
   });
   const runner = new OperationRunner(buildGraphqlSchema(), config.limits);

@@ -43,7 +43,8 @@ export class GenerationResolver {
     @Arg('input', () => GenerateInput) input: GenerateInput,
     @Ctx() context: Context,
   ): Promise<Generation> {
-    const generation = await context.loaders.generations.load(toTextRequest(input));
+    const request = toTextRequest(input);
+    const generation = await context.generations.load(() => context.services.generator.prepare(request));
     return toGeneration(generation, context.services.models.defaultId);
   }
 
@@ -52,7 +53,8 @@ export class GenerationResolver {
     @Arg('input', () => SummarizeInput) input: SummarizeInput,
     @Ctx() context: Context,
   ): Promise<Summary> {
-    const summary = await context.loaders.summaries.load(toSummaryRequest(input));
+    const request = toSummaryRequest(input);
+    const summary = await context.generations.load(() => context.services.summarizer.prepare(request));
     return toSummary(summary, context.services.models.defaultId);
   }
 

@@ -1,30 +1,32 @@
 /** Hands all generations of a tick over together: the aliases of one document then meet in one batch. */
 import DataLoader from 'dataloader';
-import type { Summarizer, Summary, SummaryRequest } from '../runtime/summarization.ts';
-import type { TextGeneration, TextGenerator, TextRequest } from '../runtime/text-generation.ts';
+import type { Prepared } from '../runtime/text-generation.ts';
 
-export interface Loaders {
-  readonly generations: DataLoader<TextRequest, TextGeneration>;
-  readonly summaries: DataLoader<SummaryRequest, Summary>;
-}
-
-interface LoaderServices {
-  readonly generator: TextGenerator;
-  readonly summarizer: Summarizer;
-}
+type Prepare<Result> = () => Promise<Prepared<Result>>;
 
 /** New for each request. Nothing is cached: two equal aliases are two generations. */
-export function createLoaders({ generator, summarizer }: LoaderServices, signal: AbortSignal): Loaders {
-  const each = <Asked, Answer>(answer: (asked: Asked) => Promise<Answer>): DataLoader<Asked, Answer> =>
-    new DataLoader((all) => Promise.all(all.map((asked) => answer(asked).catch((error: unknown) => toError(error)))), {
-      cache: false,
-    });
-  return {
-    generations: each((request) => generator.generate(request, { signal })),
-    summaries: each((request) => summarizer.summarize(request, { signal })),
-  };
+export class GenerationLoader {
+  private readonly loader: DataLoader<Prepare<unknown>, unknown>;
+
+  constructor(signal: AbortSignal) {
+    this.loader = new DataLoader((all) => runTogether(all, signal), { cache: false });
+  }
+
+  /** Prepares with all others of the tick, then runs with them. Rejects with what `prepare` or the run rejects with. */
+  load<Result>(prepare: Prepare<Result>): Promise<Result> {
+    return this.loader.load(prepare) as Promise<Result>;
+  }
 }
 
-function toError(error: unknown): Error {
-  return error instanceof Error ? error : new Error(String(error));
+/** Preparing takes one longer than the other; running starts in one tick for all. */
+async function runTogether(all: readonly Prepare<unknown>[], signal: AbortSignal): Promise<unknown[]> {
+  const prepared = await Promise.allSettled(all.map((prepare) => prepare()));
+  const settled = await Promise.allSettled(
+    prepared.map((one) => (one.status === 'fulfilled' ? one.value.run({ signal }) : Promise.reject(one.reason))),
+  );
+  return settled.map((one) => (one.status === 'fulfilled' ? one.value : toError(one.reason)));
+}
+
+function toError(reason: unknown): Error {
+  return reason instanceof Error ? reason : new Error(String(reason));
 }

@@ -8,6 +8,7 @@ import { RuntimeError } from './errors.ts';
 import type { ModelDirectory, ServedModel } from './models/served-model.ts';
 import type {
   CallOptions,
+  Prepared,
   TextGeneration,
   TextGenerationEvent,
   TextGenerator,
@@ -21,7 +22,7 @@ const MAX_STOP_LENGTH = 256;
 const MAX_BAD_WORDS = 1024;
 
 /** A request with everything looked up and checked: what can be refused is refused before the engine hears of it. */
-interface Prepared {
+interface CheckedRequest {
   readonly id: string;
   readonly model: ServedModel;
   readonly prompt: string;
@@ -53,15 +54,23 @@ async function parseDecoding(model: ServedModel, decoding: DecodingOptions): Pro
 export class EngineTextGenerator implements TextGenerator {
   constructor(private readonly models: ModelDirectory) {}
 
-  async generate(request: TextRequest, options: CallOptions = {}): Promise<TextGeneration> {
-    const prepared = await this.prepare(request);
-    const { id, promptTokenIds, params, model } = prepared;
-    const output = await model.engine.generate({ id, promptTokenIds, params, stream: false }, options);
-    return finish(prepared, output);
+  async prepare(request: TextRequest): Promise<Prepared<TextGeneration>> {
+    const checked = await this.check(request);
+    const { id, promptTokenIds, params, model } = checked;
+    return {
+      run: async (options = {}) => {
+        const output = await model.engine.generate({ id, promptTokenIds, params, stream: false }, options);
+        return finish(checked, output);
+      },
+    };
+  }
+
+  async generate(request: TextRequest, options?: CallOptions): Promise<TextGeneration> {
+    return (await this.prepare(request)).run(options);
   }
 
   async *stream(request: TextRequest, options: CallOptions = {}): AsyncGenerator<TextGenerationEvent> {
-    const prepared = await this.prepare(request);
+    const prepared = await this.check(request);
     const { id, promptTokenIds, params, model } = prepared;
     const leaving = new AbortController();
     const signal = options.signal ? AbortSignal.any([options.signal, leaving.signal]) : leaving.signal;
@@ -91,7 +100,7 @@ export class EngineTextGenerator implements TextGenerator {
     }
   }
 
-  private async prepare({ prompt, modelId, decoding, onOverflow }: TextRequest): Promise<Prepared> {
+  private async check({ prompt, modelId, decoding, onOverflow }: TextRequest): Promise<CheckedRequest> {
     const model = this.models.get(modelId);
     const params = await parseDecoding(model, decoding ?? {});
     const ids = await model.tokenizer.encode(prompt);
@@ -164,7 +173,7 @@ class TokenInbox {
   }
 }
 
-async function finish(prepared: Prepared, { sequences, timing }: GenerationOutput): Promise<TextGeneration> {
+async function finish(prepared: CheckedRequest, { sequences, timing }: GenerationOutput): Promise<TextGeneration> {
   const { id, model, prompt, promptTokenIds, truncated, params } = prepared;
   const texts = await Promise.all(sequences.map((sequence, index) => describe(model, params, sequence, index)));
   const completionTokens = sequences.reduce((sum, { tokens }) => sum + tokens.length, 0);

@@ -1,6 +1,6 @@
 /** Summaries: builds the prompt from a template and shots, cuts the dialogue where it is too long, generates. */
 import type { DecodingOptions } from './decoding/sampling-params.ts';
-import type { CallOptions, OverflowPolicy, TextGeneration, TextGenerationEvent } from './text-generation.ts';
+import type { CallOptions, OverflowPolicy, Prepared, TextGeneration, TextGenerationEvent } from './text-generation.ts';
 
 export interface PromptTemplate {
   readonly id: string;
@@ -49,6 +49,7 @@ export interface Summary {
 export interface Summarizer {
   readonly templates: readonly PromptTemplate[];
   buildPrompt(request: PromptRequest): Promise<Prompt>;
+  prepare(request: SummaryRequest): Promise<Prepared<Summary>>;
   summarize(request: SummaryRequest, options?: CallOptions): Promise<Summary>;
   stream(request: SummaryRequest, options?: CallOptions): AsyncIterable<TextGenerationEvent>;
 }

@@ -12,6 +12,7 @@ import {
 import type { Prompt, PromptRequest, PromptTemplate, Summarizer, Summary, SummaryRequest } from './summarization.ts';
 import type {
   CallOptions,
+  Prepared,
   TextGeneration,
   TextGenerationEvent,
   TextGenerator,
@@ -35,13 +36,18 @@ export class TemplateSummarizer implements Summarizer {
     return { text, tokenCount, shotCount: shots?.length ?? 0, template };
   }
 
+  async prepare(request: SummaryRequest): Promise<Prepared<Summary>> {
+    const { textRequest, truncated } = await this.buildRequest(request);
+    const prepared = await this.generator.prepare(textRequest);
+    return { run: async (options) => toSummary(await prepared.run(options), truncated) };
+  }
+
   async summarize(request: SummaryRequest, options?: CallOptions): Promise<Summary> {
-    const { textRequest, truncated } = await this.prepare(request);
-    return toSummary(await this.generator.generate(textRequest, options), truncated);
+    return (await this.prepare(request)).run(options);
   }
 
   async *stream(request: SummaryRequest, options?: CallOptions): AsyncGenerator<TextGenerationEvent> {
-    const { textRequest, truncated } = await this.prepare(request);
+    const { textRequest, truncated } = await this.buildRequest(request);
     for await (const event of this.generator.stream(textRequest, options)) {
       yield event.type === 'finished' ? { ...event, generation: { ...event.generation, truncated } } : event;
     }
@@ -51,7 +57,7 @@ export class TemplateSummarizer implements Summarizer {
     return findTemplate(templateId ?? model.templateId ?? DEFAULT_TEMPLATE_ID);
   }
 
-  private async prepare(request: SummaryRequest): Promise<{ textRequest: TextRequest; truncated: boolean }> {
+  private async buildRequest(request: SummaryRequest): Promise<{ textRequest: TextRequest; truncated: boolean }> {
     const { text, modelId, templateId, shots, decoding, onOverflow } = request;
     const model = this.models.get(modelId);
     const frame = framePrompt(this.templateFor(model, templateId), shots ?? []);

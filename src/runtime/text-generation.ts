@@ -56,7 +56,14 @@ export interface CallOptions {
   readonly signal?: AbortSignal;
 }
 
+/** A request that was looked up, checked and tokenized; `run` hands it to its engine in the same tick. */
+export interface Prepared<Result> {
+  run(options?: CallOptions): Promise<Result>;
+}
+
 export interface TextGenerator {
+  /** What can be refused without running is refused here; errors as in `generate`. */
+  prepare(request: TextRequest): Promise<Prepared<TextGeneration>>;
   /** Rejects with the RuntimeErrors of the engine, BAD_USER_INPUT, UNSUPPORTED_ARGUMENT, INPUT_TOO_LONG, NOT_FOUND. */
   generate(request: TextRequest, options?: CallOptions): Promise<TextGeneration>;
   /** Deltas, then one `finished`; errors as in `generate`. Ending the iteration early cancels the request. */

@@ -1,10 +1,12 @@
 /** The small files of a model folder: what the serving thread needs before a worker reads the weights. */
-import { join } from 'node:path';
-import { readJson, resolveFolder } from '../../storage/model-folder.ts';
-import { StorageError } from '../../storage/storage-error.ts';
+import { totalmem } from 'node:os';
+import { checkFile, readJson, resolveFolder } from '../../storage/model-folder.ts';
+import { quoted, StorageError } from '../../storage/storage-error.ts';
 import { RuntimeError } from '../errors.ts';
 import type { GenerationDefaults, ModelConfig } from './model-config.ts';
-import { parseGenerationDefaults, parseT5Config } from './parse-config.ts';
+import { parseT5Config } from './parse-config.ts';
+import { parseGenerationDefaults, parseTemplateId } from './parse-generation-config.ts';
+import { t5ParameterCount } from './t5-tensors.ts';
 
 export interface ModelFiles {
   readonly folder: string;
@@ -23,41 +25,64 @@ export interface ModelDirectories {
 }
 
 const STORAGE_CODES = { missing: 'NOT_FOUND', invalid: 'INVALID_MODEL', name: 'BAD_USER_INPUT' } as const;
+const SOURCE = /^(embedded|dir):(.*)$/s;
+const FLOAT_BYTES = 4;
+const MEBIBYTE = 1024 * 1024;
 
 /** Gives what storage says of a model's files its public code. */
 export async function withModelErrors<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (cause) {
-    if (cause instanceof StorageError)
-      throw new RuntimeError(STORAGE_CODES[cause.reason], cause.message, {}, { cause });
-    throw cause;
+    if (!(cause instanceof StorageError)) throw cause;
+    const details = cause.reason === 'invalid' ? {} : { argument: 'source' };
+    throw new RuntimeError(STORAGE_CODES[cause.reason], cause.message, details, { cause });
   }
 }
 
 /** Finds and reads the folder of a source: `embedded:NAME` or `dir:NAME`, never a path. */
 export function readModelFiles(source: string, directories: ModelDirectories): Promise<ModelFiles> {
   return withModelErrors(async () => {
-    const [, kind, name] = /^(embedded|dir):(.*)$/s.exec(source) ?? [];
+    const [, kind, name] = SOURCE.exec(source) ?? [];
     if (kind === undefined || name === undefined) {
-      const message = `Expected source to be dir:NAME or embedded:NAME, ${JSON.stringify(source)} came.`;
+      const message = `Expected source to be dir:NAME or embedded:NAME, ${quoted(source)} came.`;
       throw new RuntimeError('BAD_USER_INPUT', message, { argument: 'source' });
     }
-    const folder = await resolveFolder(kind === 'dir' ? directories.models : directories.embedded, name);
-    const json = await readJson(folder, 'config.json');
-    if (json === undefined)
-      throw new RuntimeError('INVALID_MODEL', `${source}: expected a config.json, there is none.`);
-    if ((await readJson(folder, 'tokenizer.json')) === undefined) {
-      throw new RuntimeError('INVALID_MODEL', `${source}: expected a tokenizer.json, there is none.`);
-    }
-    const generation = (await readJson(folder, 'generation_config.json')) ?? {};
-    const template = generation.prompt_template;
-    return {
-      folder,
-      config: parseT5Config(json, await readJson(folder, 'tokenizer_config.json')),
-      generationDefaults: parseGenerationDefaults(generation),
-      templateId: typeof template === 'string' ? template : undefined,
-      tokenizerPath: join(folder, 'tokenizer.json'),
-    };
+    return readFolder(await resolveFolder(kind === 'dir' ? directories.models : directories.embedded, name), source);
   });
+}
+
+async function readFolder(folder: string, source: string): Promise<ModelFiles> {
+  const json = await readJson(folder, 'config.json');
+  if (json === undefined) return missing(source, 'config.json');
+  const tokenizerPath = await checkFile(folder, 'tokenizer.json');
+  if (tokenizerPath === undefined) return missing(source, 'tokenizer.json');
+  const tokenizer = await readJson(folder, 'tokenizer_config.json');
+  const generation = (await readJson(folder, 'generation_config.json')) ?? {};
+  const config = parseT5Config(json, { tokenizer, generation });
+  checkMemory(config);
+  return {
+    folder,
+    config,
+    generationDefaults: parseGenerationDefaults(generation),
+    templateId: parseTemplateId(generation),
+    tokenizerPath,
+  };
+}
+
+function missing(source: string, file: string): never {
+  throw new RuntimeError('INVALID_MODEL', `${source}: expected a ${file} in its folder, there is none.`);
+}
+
+/** Refuses sizes that no weights could fill here: each alone may be in range, their product is what gets allocated. */
+function checkMemory(config: ModelConfig): void {
+  const needed = t5ParameterCount(config, false) * FLOAT_BYTES;
+  const available = Math.min(totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY);
+  if (needed <= available) return;
+  const message = `config.json: expected sizes that fit ${mebibytes(available)} of memory, its weights take ${mebibytes(needed)} as float32.`;
+  throw new RuntimeError('INVALID_MODEL', message);
+}
+
+function mebibytes(bytes: number): string {
+  return `${Math.round(bytes / MEBIBYTE)} MiB`;
 }

@@ -1,5 +1,7 @@
 /** Which tensors a T5 has, and whether a folder has them. Names are Hugging Face's. */
-import type { TensorInfo } from '../../storage/safetensors.ts';
+import { isFloatType } from '../../storage/float-conversion.ts';
+import type { TensorInfo } from '../../storage/safetensors-header.ts';
+import { quoted } from '../../storage/storage-error.ts';
 import { RuntimeError } from '../errors.ts';
 import { elementCount } from '../tensor.ts';
 import type { T5Config } from './model-config.ts';
@@ -42,25 +44,33 @@ export function t5TensorShapes(config: T5Config): ReadonlyMap<string, readonly n
   return shapes;
 }
 
-/** Throws INVALID_MODEL listing what is missing or has another shape; returns warnings about what is not used. */
+/** The embedding table under the names of its users: published files may hold it once more, or not. */
+const EMBEDDING_COPIES = ['encoder.embed_tokens.weight', 'decoder.embed_tokens.weight'];
+
+function listed(faults: readonly string[]): string {
+  const more = faults.length > LISTED_FAULTS ? `; and ${faults.length - LISTED_FAULTS} more` : '';
+  return faults.slice(0, LISTED_FAULTS).join('; ') + more;
+}
+
+/** What is wrong with a tensor of this shape, if anything. */
+function faultOf(name: string, shape: readonly number[], info: TensorInfo | undefined): string | undefined {
+  if (info === undefined) return `${name} is missing, expected [${shape}]`;
+  if (info.shape.join() !== shape.join()) return `${name} is [${info.shape}], expected [${shape}]`;
+  return isFloatType(info.dtype) ? undefined : `${name} is ${info.dtype}, expected F32, F16 or BF16`;
+}
+
+/** Throws INVALID_MODEL listing what is missing or has another shape or type; returns warnings about what is not used. */
 export function checkT5Tensors(config: T5Config, catalog: TensorCatalog): readonly string[] {
   const shapes = new Map(t5TensorShapes(config));
-  if (catalog.info('lm_head.weight') !== undefined) {
-    shapes.set('lm_head.weight', [config.vocabularySize, config.hiddenSize]);
+  for (const name of ['lm_head.weight', ...EMBEDDING_COPIES]) {
+    if (catalog.info(name) !== undefined) shapes.set(name, [config.vocabularySize, config.hiddenSize]);
   }
-  const faults: string[] = [];
-  for (const [name, shape] of shapes) {
-    const info = catalog.info(name);
-    if (info === undefined) faults.push(`${name} is missing`);
-    else if (info.shape.join() !== shape.join()) faults.push(`${name} is [${info.shape}], expected [${shape}]`);
-  }
+  const faults = [...shapes].flatMap(([name, shape]) => faultOf(name, shape, catalog.info(name)) ?? []);
   if (faults.length > 0) {
-    const more = faults.length > LISTED_FAULTS ? ` and ${faults.length - LISTED_FAULTS} more` : '';
-    const message = `The weights do not fit config.json: ${faults.slice(0, LISTED_FAULTS).join('; ')}${more}.`;
-    throw new RuntimeError('INVALID_MODEL', message);
+    throw new RuntimeError('INVALID_MODEL', `The weights do not fit config.json: ${listed(faults)}.`);
   }
-  const unused = catalog.names().filter((name) => !shapes.has(name) && !name.endsWith('embed_tokens.weight'));
-  return unused.map((name) => `tensor ${name} is not used`);
+  const unused = catalog.names().filter((name) => !shapes.has(name));
+  return unused.length === 0 ? [] : [`Tensors that are not used: ${listed(unused.map(quoted))}.`];
 }
 
 /** Number of parameters, a tied head counted once. */
