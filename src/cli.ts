@@ -1,0 +1,39 @@
+#!/usr/bin/env node
+/** The command line: thin, over the same parts that the server uses. */
+import { readFileSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import { serveBenchProtocol } from './bench/protocol.ts';
+import { serve } from './serve.ts';
+
+const USAGE = `gistql serve                                  starts the server (settings: the environment)
+gistql bench --protocol [--threads N] MODEL   answers benchmark requests on stdin`;
+
+function version(): string {
+  const { version: own } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
+    version: string;
+  };
+  return own;
+}
+
+async function main(): Promise<void> {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      protocol: { type: 'boolean', default: false },
+      precision: { type: 'string', default: 'fp32' },
+      threads: { type: 'string', default: '2' },
+    },
+  });
+  const [command, folder] = positionals;
+  if (command === 'serve') return serve();
+  const isBench = command === 'bench' && values.protocol && folder !== undefined && values.precision === 'fp32';
+  if (isBench) return serveBenchProtocol(folder, Number(values.threads), version());
+  throw new Error(`Expected one of:\n${USAGE}`);
+}
+
+try {
+  await main();
+} catch (error) {
+  console.error(error instanceof Error ? error.message : error);
+  process.exitCode = 1;
+}
