@@ -2,7 +2,7 @@
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 
-export interface Setting {
+interface Setting {
   readonly name: string;
   readonly default: string;
   /** What it means, with its unit. */
@@ -46,7 +46,7 @@ export const settings = [
   { name: 'GISTQL_MAX_SUBSCRIPTIONS', default: '32', meaning: 'Subscriptions running on one WebSocket connection.' },
 ] as const satisfies readonly Setting[];
 
-export type SettingName = (typeof settings)[number]['name'];
+type SettingName = (typeof settings)[number]['name'];
 
 export interface Config {
   readonly port: number;

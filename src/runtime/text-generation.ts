@@ -13,7 +13,7 @@ export interface TextRequest {
   readonly onOverflow: OverflowPolicy;
 }
 
-export interface TextToken {
+interface TextToken {
   readonly id: number;
   readonly text: string;
   readonly logprob: number;

@@ -47,7 +47,7 @@ export interface Advance {
   readonly appended: readonly TokensAppended[];
 }
 
-export interface ScoredToken {
+interface ScoredToken {
   readonly id: number;
   /** log-softmax of the model's own logits, before any processor. */
   readonly logprob: number;

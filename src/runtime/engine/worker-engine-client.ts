@@ -8,7 +8,7 @@ import type { StepTrace } from './step-plan.ts';
 import { fromTransfer } from './transfer-error.ts';
 import type { FromWorker, ToWorker, WorkerSetup } from './worker-messages.ts';
 
-export interface EngineLimits {
+interface EngineLimits {
   /** Requests accepted and not yet answered. */
   readonly maxPending: number;
   /** Milliseconds from acceptance to answer. */

@@ -35,7 +35,7 @@ export function addAndNormalize(
   return { normalized, sum };
 }
 
-export function activate(graph: GraphBuilder, x: Value, activation: Activation): Value {
+function activate(graph: GraphBuilder, x: Value, activation: Activation): Value {
   switch (activation) {
     case 'relu':
       return graph.node('Relu', [x]);

@@ -24,7 +24,7 @@ export interface T5BlockParameters {
   };
 }
 
-export interface T5DecoderBlockParameters extends T5BlockParameters {
+interface T5DecoderBlockParameters extends T5BlockParameters {
   readonly crossAttention: {
     readonly norm: Float32Array;
     /** [H·dk, d] each. */

@@ -1,0 +1,86 @@
+/** Ids, pieces, offsets (code points) and decoded text are the Python library's for every string of the oracle. */
+import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
+import { test } from 'node:test';
+import { HuggingFaceTokenizer } from '../../../src/runtime/tokenizer/hugging-face-tokenizer.ts';
+import { TextStreamer } from '../../../src/runtime/tokenizer/text-streamer.ts';
+import { oracleTest, readJsonFile, repositoryPath, sharedPath } from '../../support/oracle.ts';
+
+interface TokenizerCase {
+  readonly text: string;
+  readonly ids: readonly number[];
+  readonly tokens: readonly string[];
+  readonly offsets: readonly (readonly [number, number])[];
+  readonly plainIds: readonly number[];
+  readonly decoded: string;
+  readonly decodedWithSpecial: string;
+}
+
+async function checkCases(casesPath: string, tokenizerPath: string): Promise<void> {
+  const tokenizer = await HuggingFaceTokenizer.open(tokenizerPath);
+  for (const one of readJsonFile<readonly TokenizerCase[]>(casesPath)) {
+    const name = JSON.stringify(one.text);
+    const tokens = await tokenizer.encodeWithOffsets(one.text);
+    assert.deepEqual(
+      tokens.map(({ id }) => id),
+      one.ids,
+      name,
+    );
+    assert.deepEqual(
+      tokens.map(({ text }) => text),
+      one.tokens,
+      name,
+    );
+    // what the post-processor adds has the range (0, 0) there and none here
+    assert.deepEqual(
+      tokens.map(({ start, end }) => [start ?? 0, end ?? 0]),
+      one.offsets,
+      name,
+    );
+    assert.deepEqual(await tokenizer.encode(one.text, { addSpecialTokens: false }), one.plainIds, name);
+    assert.equal(await tokenizer.decode(one.ids), one.decoded, name);
+    assert.equal(await tokenizer.decode(one.ids, { skipSpecialTokens: false }), one.decodedWithSpecial, name);
+    await checkStream(tokenizer, one);
+  }
+}
+
+/** Deltas of any chunking, and the rest, make the text. */
+async function checkStream(tokenizer: HuggingFaceTokenizer, { text, ids, decoded }: TokenizerCase): Promise<void> {
+  for (const size of [1, 3]) {
+    const streamer = new TextStreamer(tokenizer, []);
+    let joined = '';
+    for (let start = 0; start < ids.length; start += size)
+      joined += await streamer.push(ids.slice(start, start + size));
+    assert.equal(joined + streamer.finish(decoded), decoded, JSON.stringify(text));
+  }
+}
+
+test('gist-mini: odd strings', () =>
+  checkCases(
+    repositoryPath('test/fixtures/tokenizer-gist-mini.json'),
+    repositoryPath('models/gist-mini/tokenizer.json'),
+  ));
+
+for (const name of ['flan-t5-small', 'gist-mini', 'gpt2', 'smollm2']) {
+  oracleTest(`${name}: every string of the oracle`, `oracle/tokenizers/${name}.json`, (path) => {
+    const own = sharedPath(`tokenizers/${name}/tokenizer.json`);
+    return checkCases(path, existsSync(own) ? own : sharedPath('models/smollm2-135m-instruct/tokenizer.json'));
+  });
+}
+
+test('a lone surrogate is replaced, not fatal', async () => {
+  const tokenizer = await HuggingFaceTokenizer.open(repositoryPath('models/gist-mini/tokenizer.json'));
+  assert.deepEqual(await tokenizer.encode('a \ud800 b'), await tokenizer.encode('a \ufffd b'));
+});
+
+test('text is held back while it may begin a stop string', async () => {
+  const tokenizer = await HuggingFaceTokenizer.open(repositoryPath('models/gist-mini/tokenizer.json'));
+  const ids = await tokenizer.encode('They meet at the old cafe.', { addSpecialTokens: false });
+  const streamer = new TextStreamer(tokenizer, ['at the new']);
+  let joined = '';
+  for (const id of ids) {
+    joined += await streamer.push([id]);
+    assert.ok(!joined.endsWith(' at the'), joined);
+  }
+  assert.equal(joined + streamer.finish('They meet at the old cafe.'), 'They meet at the old cafe.');
+});
