@@ -1,8 +1,10 @@
 /** A model folder as Hugging Face lays it out, opened as hostile input. */
-import { readdir, readFile, realpath, stat } from 'node:fs/promises';
-import { join, sep } from 'node:path';
-import { SafetensorsFile, type TensorInfo } from './safetensors.ts';
-import { StorageError } from './storage-error.ts';
+import { readdir, realpath, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { BoundedFile, decodeText, findFile, isInside, isObject, parseJsonObject } from './bounded-file.ts';
+import { SafetensorsFile } from './safetensors.ts';
+import type { TensorInfo } from './safetensors-header.ts';
+import { quoted, StorageError } from './storage-error.ts';
 
 const SAFE_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 const MEBIBYTE = 1024 * 1024;
@@ -12,12 +14,24 @@ const SIZE_BOUNDS: Readonly<Record<string, number>> = {
 };
 const WEIGHTS_FILE = 'model.safetensors';
 const WEIGHTS_INDEX = 'model.safetensors.index.json';
+const WEIGHTS_EXTENSION = '.safetensors';
 const PICKLE = /\.(bin|pt|pth|ckpt|pkl|pickle)$/;
+/** Every shard holds an open file; the largest published models have some two hundred. */
+const MAX_SHARDS = 512;
+/** How many folders a message lists. */
+const LISTED_FOLDERS = 10;
+
+async function listFolders(root: string): Promise<string> {
+  const entries = await readdir(root, { withFileTypes: true }).catch(() => []);
+  const names = entries.filter((entry) => entry.isDirectory() && SAFE_NAME.test(entry.name)).map(({ name }) => name);
+  const more = names.length > LISTED_FOLDERS ? ', …' : '';
+  return names.length === 0 ? 'none' : `${names.sort().slice(0, LISTED_FOLDERS).join(', ')}${more}`;
+}
 
 /** Returns the real path of folder `name` directly below `parent`; a name is never a path, and no link leads out. */
 export async function resolveFolder(parent: string, name: string): Promise<string> {
   if (!SAFE_NAME.test(name)) {
-    const message = `Expected a folder name of letters, digits, '.', '_' and '-', ${JSON.stringify(name)} came.`;
+    const message = `Expected a folder name of letters, digits, '.', '_' and '-', ${quoted(name)} came.`;
     throw new StorageError('name', message);
   }
   let root: string;
@@ -26,32 +40,88 @@ export async function resolveFolder(parent: string, name: string): Promise<strin
     root = await realpath(parent);
     folder = await realpath(join(root, name));
   } catch (cause) {
-    throw new StorageError('missing', `Expected a model folder ${name}, there is none.`, { cause });
+    const message = `Expected the name of a model folder (${await listFolders(parent)}), ${name} came.`;
+    throw new StorageError('missing', message, { cause });
   }
-  if (!folder.startsWith(root + sep)) throw new StorageError('name', `${name} leads out of the models directory.`);
-  if (!(await stat(folder)).isDirectory()) throw new StorageError('missing', `${name} is a file, expected a folder.`);
-  return folder;
+  if (!isInside(root, folder)) {
+    throw new StorageError(
+      'name',
+      `Expected a folder of the models directory, ${name} is a link that leads out of it.`,
+    );
+  }
+  if ((await stat(folder)).isDirectory()) return folder;
+  throw new StorageError('missing', `Expected ${name} to be a folder, it is a file.`);
+}
+
+/** Opens a file of a folder, held to the size that a file of this name may have; undefined when there is none. */
+async function openBounded(folder: string, file: string): Promise<BoundedFile | undefined> {
+  const path = await findFile(folder, file);
+  if (path === undefined) return undefined;
+  const opened = await BoundedFile.open(path, file);
+  const bound = SIZE_BOUNDS[file] ?? MEBIBYTE;
+  if (opened.size <= bound) return opened;
+  await opened.close();
+  throw new StorageError('invalid', `${file}: expected at most ${bound} bytes, it has ${opened.size}.`);
+}
+
+/** Returns the real path of a file that may be read whole; undefined when there is none. */
+export async function checkFile(folder: string, file: string): Promise<string | undefined> {
+  const opened = await openBounded(folder, file);
+  await opened?.close();
+  return opened === undefined ? undefined : findFile(folder, file);
 }
 
 /** Reads a JSON object from a folder; undefined when there is no such file. */
 export async function readJson(folder: string, file: string): Promise<Record<string, unknown> | undefined> {
-  const bound = SIZE_BOUNDS[file] ?? MEBIBYTE;
-  let text: string;
+  const opened = await openBounded(folder, file);
+  if (opened === undefined) return undefined;
   try {
-    const { size } = await stat(join(folder, file));
-    if (size > bound) throw new StorageError('invalid', `${file}: expected at most ${bound} bytes, it has ${size}.`);
-    text = await readFile(join(folder, file), 'utf8');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw error;
+    const bytes = new Uint8Array(opened.size);
+    await opened.readInto(bytes, 0);
+    return parseJsonObject(decodeText(bytes, file), file);
+  } finally {
+    await opened.close();
   }
-  try {
-    const value: unknown = JSON.parse(text);
-    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
-  } catch (cause) {
-    throw new StorageError('invalid', `${file}: expected JSON, it does not parse.`, { cause });
+}
+
+/** Opens the shards that an index names. Each must be a plain file of the folder and hold what the index says. */
+class ShardOpener {
+  readonly shards = new Map<string, SafetensorsFile>();
+  readonly fileOf = new Map<string, SafetensorsFile>();
+
+  constructor(private readonly folder: string) {}
+
+  async openAll(weightMap: Readonly<Record<string, unknown>>): Promise<void> {
+    for (const [tensor, shard] of Object.entries(weightMap)) {
+      const file = await this.shard(shard);
+      if (!file.tensors.has(tensor)) {
+        const message = `${quoted(shard)}: expected tensor ${quoted(tensor)}, which ${WEIGHTS_INDEX} puts there; it is missing.`;
+        throw new StorageError('invalid', message);
+      }
+      this.fileOf.set(tensor, file);
+    }
   }
-  throw new StorageError('invalid', `${file}: expected a JSON object.`);
+
+  private async shard(name: unknown): Promise<SafetensorsFile> {
+    const bad = (problem: string): never => {
+      throw new StorageError('invalid', `${WEIGHTS_INDEX}: ${problem}.`);
+    };
+    if (typeof name !== 'string' || !SAFE_NAME.test(name) || !name.endsWith(WEIGHTS_EXTENSION)) {
+      return bad(`expected shards to be names of ${WEIGHTS_EXTENSION} files of its folder, ${quoted(name)} came`);
+    }
+    const known = this.shards.get(name);
+    if (known !== undefined) return known;
+    if (this.shards.size === MAX_SHARDS) return bad(`expected at most ${MAX_SHARDS} shards, more came`);
+    const path = await findFile(this.folder, name);
+    if (path === undefined) return bad(`expected shard ${name} in its folder, it is missing`);
+    const file = await SafetensorsFile.open(path);
+    this.shards.set(name, file);
+    return file;
+  }
+
+  async close(): Promise<void> {
+    for (const file of this.shards.values()) await file.close();
+  }
 }
 
 /** The weights of a folder, whether in one file or in shards. */
@@ -61,41 +131,34 @@ export class WeightFiles {
     private readonly fileOf: ReadonlyMap<string, SafetensorsFile>,
   ) {}
 
+  /** Opens the weights and checks all headers; values are read tensor by tensor. Throws StorageError. */
   static async open(folder: string): Promise<WeightFiles> {
-    const names = new Set(await readdir(folder));
-    if (names.has(WEIGHTS_FILE)) {
-      const file = await SafetensorsFile.open(join(folder, WEIGHTS_FILE));
+    const path = await findFile(folder, WEIGHTS_FILE);
+    if (path !== undefined) {
+      const file = await SafetensorsFile.open(path);
       return new WeightFiles([file], new Map([...file.tensors.keys()].map((name) => [name, file])));
     }
-    if (names.has(WEIGHTS_INDEX)) return WeightFiles.openShards(folder, names);
-    const pickle = [...names].find((name) => PICKLE.test(name));
-    const came = pickle === undefined ? 'neither is there' : `only the pickle ${pickle} came, which is never opened`;
+    const index = await readJson(folder, WEIGHTS_INDEX);
+    if (index !== undefined) return WeightFiles.openShards(folder, index.weight_map);
+    const names = await readdir(folder).catch(() => []);
+    const pickle = names.find((name) => PICKLE.test(name));
+    const came =
+      pickle === undefined
+        ? 'neither is there'
+        : `the pickle ${quoted(pickle)} came, which can run code and is never opened. Convert it to safetensors`;
     throw new StorageError('invalid', `Expected ${WEIGHTS_FILE} or ${WEIGHTS_INDEX}: ${came}.`);
   }
 
-  private static async openShards(folder: string, names: ReadonlySet<string>): Promise<WeightFiles> {
-    const map = (await readJson(folder, WEIGHTS_INDEX))?.weight_map;
-    if (typeof map !== 'object' || map === null) {
-      throw new StorageError('invalid', `${WEIGHTS_INDEX}: expected an object weight_map.`);
+  private static async openShards(folder: string, weightMap: unknown): Promise<WeightFiles> {
+    if (!isObject(weightMap)) {
+      throw new StorageError('invalid', `${WEIGHTS_INDEX}: expected an object weight_map, ${quoted(weightMap)} came.`);
     }
-    const shards = new Map<string, SafetensorsFile>();
+    const opener = new ShardOpener(folder);
     try {
-      const fileOf = new Map<string, SafetensorsFile>();
-      for (const [tensor, shard] of Object.entries(map)) {
-        if (typeof shard !== 'string' || !SAFE_NAME.test(shard) || !names.has(shard)) {
-          const message = `${WEIGHTS_INDEX}: expected ${JSON.stringify(shard)} to be a file of this folder.`;
-          throw new StorageError('invalid', message);
-        }
-        const file = shards.get(shard) ?? (await SafetensorsFile.open(join(folder, shard)));
-        shards.set(shard, file);
-        if (!file.tensors.has(tensor)) {
-          throw new StorageError('invalid', `${shard}: expected tensor ${tensor}, which ${WEIGHTS_INDEX} puts there.`);
-        }
-        fileOf.set(tensor, file);
-      }
-      return new WeightFiles([...shards.values()], fileOf);
+      await opener.openAll(weightMap);
+      return new WeightFiles([...opener.shards.values()], opener.fileOf);
     } catch (error) {
-      for (const file of shards.values()) await file.close();
+      await opener.close();
       throw error;
     }
   }
@@ -112,9 +175,10 @@ export class WeightFiles {
     return this.fileOf.get(name)?.tensors.get(name);
   }
 
+  /** Reads one tensor as float32; refuses values that are not finite. */
   async read(name: string): Promise<Float32Array> {
     const file = this.fileOf.get(name);
-    if (file === undefined) throw new StorageError('invalid', `Expected tensor ${name}, it is missing.`);
+    if (file === undefined) throw new StorageError('invalid', `Expected tensor ${quoted(name)}, it is missing.`);
     return file.read(name);
   }
 

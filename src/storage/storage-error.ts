@@ -11,3 +11,20 @@ export class StorageError extends Error {
     super(message, options);
   }
 }
+
+const QUOTED_LENGTH = 80;
+const QUOTED_ITEMS = 8;
+
+/** Returns a value of a hostile file as a message may show it: short whatever its size, flat whatever its depth. */
+export function quoted(value: unknown): string {
+  if (typeof value === 'string') {
+    const cut = value.length > QUOTED_LENGTH;
+    return JSON.stringify(cut ? `${value.slice(0, QUOTED_LENGTH)}…` : value);
+  }
+  if (Array.isArray(value)) {
+    const items = value.slice(0, QUOTED_ITEMS).map((item) => (Array.isArray(item) ? 'a list' : quoted(item)));
+    return `[${items.join(', ')}${value.length > QUOTED_ITEMS ? ', …' : ''}]`;
+  }
+  if (typeof value === 'object' && value !== null) return 'an object';
+  return value === undefined ? 'nothing' : String(value);
+}
