@@ -16,6 +16,7 @@ import { ModelRegistry } from './runtime/models/model-registry.ts';
 import { TemplateSummarizer } from './runtime/template-summarizer.ts';
 import { OperationRunner } from './server/execute-operation.ts';
 import { handleHttp } from './server/http-handler.ts';
+import { InFlight } from './server/in-flight.ts';
 import { MAX_DOCUMENT_LEXEMES } from './server/limits.ts';
 import { serveWebsocket } from './server/websocket.ts';
 
@@ -108,14 +109,23 @@ export async function startServer(config: Config, hooks: ServerHooks = {}): Prom
   let draining = false;
   const isDraining = () => draining;
   const notReady = () => (draining ? 'stopping' : models.defaultId === undefined ? 'no default model' : undefined);
-  const http = { apollo, createContext, maxBodyBytes: config.limits.maxBodyBytes, notReady, isDraining };
+  const inFlight = new InFlight();
+  const http = { apollo, createContext, maxBodyBytes: config.limits.maxBodyBytes, notReady, isDraining, inFlight };
   const server = createHttpServer((request, response) => {
     handleHttp(request, response, http).catch((error: unknown) => {
       log.error({ err: error }, 'request failed');
       response.destroy();
     });
   });
-  const closeSockets = serveWebsocket({ server, runner, limits: config.limits, createContext, isDraining, log });
+  const closeSockets = serveWebsocket({
+    server,
+    runner,
+    limits: config.limits,
+    createContext,
+    isDraining,
+    inFlight,
+    log,
+  });
   const url = await listen(server, config);
   const { id, precision, device } = defaultModel;
   return {
@@ -123,6 +133,7 @@ export async function startServer(config: Config, hooks: ServerHooks = {}): Prom
     banner: `GistQL serves ${id} (${precision.toUpperCase()} on ${device.toUpperCase()}) at ${url}/graphql`,
     close: async () => {
       draining = true;
+      await inFlight.idle();
       await models.close();
       await closeSockets();
       server.close();

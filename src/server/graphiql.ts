@@ -2,19 +2,22 @@
 import { readFile } from 'node:fs/promises';
 import type { ServerResponse } from 'node:http';
 import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
 
 const require = createRequire(import.meta.url);
 
 interface Asset {
+  readonly package: string;
+  /** Below the package's folder: not all of them export it by name. */
   readonly file: string;
   readonly type: string;
 }
 
 const ASSETS: Readonly<Record<string, Asset>> = {
-  '/graphiql/react.js': { file: 'react/umd/react.production.min.js', type: 'text/javascript' },
-  '/graphiql/react-dom.js': { file: 'react-dom/umd/react-dom.production.min.js', type: 'text/javascript' },
-  '/graphiql/graphiql.js': { file: 'graphiql/graphiql.min.js', type: 'text/javascript' },
-  '/graphiql/graphiql.css': { file: 'graphiql/graphiql.min.css', type: 'text/css' },
+  '/graphiql/react.js': { package: 'react', file: 'umd/react.production.min.js', type: 'text/javascript' },
+  '/graphiql/react-dom.js': { package: 'react-dom', file: 'umd/react-dom.production.min.js', type: 'text/javascript' },
+  '/graphiql/graphiql.js': { package: 'graphiql', file: 'graphiql.min.js', type: 'text/javascript' },
+  '/graphiql/graphiql.css': { package: 'graphiql', file: 'graphiql.min.css', type: 'text/css' },
 };
 
 const EXAMPLE = `mutation {
@@ -54,7 +57,7 @@ export function sendGraphiqlPage(response: ServerResponse): void {
 export async function sendGraphiqlAsset(path: string, response: ServerResponse): Promise<boolean> {
   const asset = Object.hasOwn(ASSETS, path) ? ASSETS[path] : undefined;
   if (asset === undefined) return false;
-  const content = await readFile(require.resolve(asset.file));
+  const content = await readFile(join(dirname(require.resolve(`${asset.package}/package.json`)), asset.file));
   response.writeHead(200, { 'content-type': `${asset.type}; charset=utf-8`, 'x-content-type-options': 'nosniff' });
   response.end(content);
   return true;

@@ -4,6 +4,7 @@ import { type ApolloServer, HeaderMap } from '@apollo/server';
 import type { Context } from '../context.ts';
 import type { ErrorCode, ErrorDetails } from '../runtime/errors.ts';
 import { sendGraphiqlAsset, sendGraphiqlPage } from './graphiql.ts';
+import type { InFlight } from './in-flight.ts';
 
 export interface HttpOptions {
   readonly apollo: ApolloServer<Context>;
@@ -13,6 +14,7 @@ export interface HttpOptions {
   readonly notReady: () => string | undefined;
   /** Set while the server stops: new requests are refused. */
   readonly isDraining: () => boolean;
+  readonly inFlight: InFlight;
 }
 
 /** How long a client of a stopping server should wait for another one. */
@@ -62,7 +64,11 @@ async function handleGraphql(request: IncomingMessage, response: ServerResponse,
     );
   }
   const leaving = new AbortController();
-  response.on('close', () => leaving.abort());
+  const end = options.inFlight.begin();
+  response.on('close', () => {
+    leaving.abort();
+    end();
+  });
   const body = await readBody(request, maxBodyBytes);
   if (body === undefined) {
     const message = `Expected a body of at most ${maxBodyBytes} bytes, a larger one came.`;

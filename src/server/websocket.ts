@@ -21,6 +21,7 @@ import type { Context } from '../context.ts';
 import { formatError, toGraphqlError } from '../resolvers/format-error.ts';
 import { RuntimeError } from '../runtime/errors.ts';
 import type { OperationRunner } from './execute-operation.ts';
+import type { InFlight } from './in-flight.ts';
 import { MAX_DOCUMENT_LEXEMES } from './limits.ts';
 
 export interface WebsocketOptions {
@@ -29,7 +30,15 @@ export interface WebsocketOptions {
   readonly limits: Limits;
   readonly createContext: (signal: AbortSignal) => Context;
   readonly isDraining: () => boolean;
+  readonly inFlight: InFlight;
   readonly log: Logger;
+}
+
+interface Connection {
+  /** Aborted when the socket closed. */
+  readonly leaving: AbortController;
+  /** By operation id: what counts it off. */
+  readonly running: Map<string, () => void>;
 }
 
 function tooManySubscriptions(most: number): GraphQLError {
@@ -64,18 +73,27 @@ function readDocument(
 
 /** Starts to serve WebSockets; the returned function ends all connections. */
 export function serveWebsocket(options: WebsocketOptions): () => Promise<void> {
-  const { server, runner, limits, createContext, isDraining, log } = options;
+  const { server, runner, limits, createContext, isDraining, inFlight, log } = options;
   const sockets = new WebSocketServer({ server, path: '/graphql', maxPayload: limits.maxBodyBytes });
-  const leaving = new WeakMap<object, AbortController>();
+  const connections = new WeakMap<object, Connection>();
   const format = (errors: readonly GraphQLError[], requestId: string) =>
     errors.map((error) => formatError(error, requestId, log));
   const cleanup = useServer(
     {
       onConnect: (connection) => {
-        leaving.set(connection.extra.socket, new AbortController());
+        connections.set(connection.extra.socket, { leaving: new AbortController(), running: new Map() });
       },
-      onClose: (connection) => leaving.get(connection.extra.socket)?.abort(),
-      onSubscribe: (connection, _id, payload) => {
+      onClose: ({ extra }) => {
+        const connection = connections.get(extra.socket);
+        connection?.leaving.abort();
+        for (const end of connection?.running.values() ?? []) end();
+      },
+      onComplete: ({ extra }, id) => {
+        const running = connections.get(extra.socket)?.running;
+        running?.get(id)?.();
+        running?.delete(id);
+      },
+      onSubscribe: (connection, id, payload) => {
         if (isDraining()) return [stopping()];
         // the new one is counted already
         if (Object.keys(connection.subscriptions).length > limits.maxSubscriptions) {
@@ -84,10 +102,11 @@ export function serveWebsocket(options: WebsocketOptions): () => Promise<void> {
         const read = readDocument(payload, runner);
         if (!('document' in read)) return read;
         const variables = payload.variables ?? {};
-        const signal = leaving.get(connection.extra.socket)?.signal ?? AbortSignal.abort();
-        const context = createContext(signal);
+        const own = connections.get(connection.extra.socket);
+        const context = createContext(own?.leaving.signal ?? AbortSignal.abort());
         const refusal = runner.refusal({ ...read, variables, context });
         if (refusal !== undefined) return [refusal];
+        own?.running.set(id, inFlight.begin());
         return {
           schema: runner.schema,
           document: read.document,

@@ -1,0 +1,40 @@
+/** What the documents say is what the code says. */
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { settings } from '../../src/config.ts';
+import { errorTable } from '../../src/runtime/errors.ts';
+import { repositoryPath } from '../support/oracle.ts';
+import { startTestServer } from '../support/start-server.ts';
+
+/** The cells of the first table below a heading row that begins with `first`. */
+function tableOf(path: string, first: string): readonly (readonly string[])[] {
+  const lines = readFileSync(repositoryPath(path), 'utf8').split('\n');
+  const start = lines.findIndex((line) => line.startsWith(`| ${first} |`)) + 2;
+  const end = lines.findIndex((line, index) => index >= start && !line.startsWith('|'));
+  return lines.slice(start, end).map((line) =>
+    line
+      .split('|')
+      .slice(1, -1)
+      .map((cell) => cell.trim()),
+  );
+}
+
+test('docs/errors.md is the error table', () => {
+  const expected = Object.entries(errorTable).map(([code, { meaning, action }]) => [code, meaning, action]);
+  assert.deepEqual(tableOf('docs/errors.md', 'code'), expected);
+});
+
+test('the README lists every setting', () => {
+  const expected = settings.map(({ name, default: value, meaning }) => [`\`${name}\``, value, meaning]);
+  assert.deepEqual(tableOf('README.md', 'setting'), expected);
+});
+
+test('every example runs', async (t) => {
+  const server = await startTestServer(t);
+  for (const file of readdirSync(repositoryPath('examples'))) {
+    const { data, errors } = await server.post(readFileSync(repositoryPath(`examples/${file}`), 'utf8'));
+    assert.deepEqual(errors, [], file);
+    assert.ok(data !== null, file);
+  }
+});
