@@ -26,6 +26,11 @@ export const settings = [
   { name: 'GISTQL_LOG_LEVEL', default: 'info', meaning: 'trace, debug, info, warn, error, fatal or silent.' },
   { name: 'GISTQL_MAX_ROWS', default: '32', meaning: 'Rows (beams, sampled sequences) that run in one batch.' },
   {
+    name: 'GISTQL_MAX_INPUT_TOKENS',
+    default: '4096',
+    meaning: 'Source tokens of a request, where a model would take more.',
+  },
+  {
     name: 'GISTQL_MAX_QUEUE',
     default: '1000',
     meaning: 'Requests of a model in work; more are refused with OVERLOADED.',
@@ -65,6 +70,7 @@ export interface Config {
 
 export interface Limits {
   readonly maxRows: number;
+  readonly maxInputTokens: number;
   readonly maxQueue: number;
   readonly requestTimeoutMs: number;
   readonly maxBodyBytes: number;
@@ -117,6 +123,7 @@ export function readConfig(environment: Environment): Config {
     logLevel,
     limits: {
       maxRows: whole('GISTQL_MAX_ROWS', 1, 1024),
+      maxInputTokens: whole('GISTQL_MAX_INPUT_TOKENS', 1, 100_000),
       maxQueue: whole('GISTQL_MAX_QUEUE', 1, billion),
       requestTimeoutMs: whole('GISTQL_REQUEST_TIMEOUT_MS', 1, billion),
       maxBodyBytes: whole('GISTQL_MAX_BODY_BYTES', 1, billion),

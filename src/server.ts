@@ -44,10 +44,11 @@ const PREFILL_TOKENS = 512;
 const TIME_SLICE_STEPS = 512;
 
 function createRegistry(config: Config, log: Logger, hooks: ServerHooks): ModelRegistry {
-  const { maxRows, maxQueue, requestTimeoutMs } = config.limits;
+  const { maxRows, maxInputTokens, maxQueue, requestTimeoutMs } = config.limits;
   return new ModelRegistry({
     directories: { embedded: config.embeddedModelsDir, models: config.modelsDir },
     threadCount: config.threadCount,
+    maxInputTokens,
     scheduler: { maxRows, prefillTokens: PREFILL_TOKENS, timeSliceSteps: TIME_SLICE_STEPS },
     engine: { limits: { maxPending: maxQueue, requestTimeoutMs }, ...hooks },
     onProgress: (model, stage, share) => log.info({ model, stage, share: Number(share.toFixed(2)) }, 'loading'),

@@ -10,7 +10,7 @@ import { startTestServer } from '../support/start-server.ts';
 /** The cells of the first table below a heading row that begins with `first`. */
 function tableOf(path: string, first: string): readonly (readonly string[])[] {
   const lines = readFileSync(repositoryPath(path), 'utf8').split('\n');
-  const start = lines.findIndex((line) => line.startsWith(`| ${first} |`)) + 2;
+  const start = lines.findIndex((line) => line.split('|')[1]?.trim() === first) + 2;
   const end = lines.findIndex((line, index) => index >= start && !line.startsWith('|'));
   return lines.slice(start, end).map((line) =>
     line

@@ -109,10 +109,11 @@ export function parseSamplingParams(options: DecodingOptions, context: ParseCont
     options[key] ?? defaults[key] ?? fallback;
   // a strategy asked for in the request outranks the other one in the model's defaults
   const doSample = options.doSample ?? ((options.numBeams ?? 1) > 1 ? false : (defaults.doSample ?? false));
-  const numBeams = options.numBeams ?? (doSample ? 1 : (defaults.numBeams ?? 1));
+  // defaults made for a larger server yield to this one's row limit
+  const numBeams = options.numBeams ?? (doSample ? 1 : Math.min(defaults.numBeams ?? 1, maxRows));
   checkStrategy(options, { doSample, numBeams });
   const sampling = <F>(value: F, off: F): F => (doSample ? value : off);
-  const fitting = doSample ? (defaults.numReturnSequences ?? 1) : Math.min(defaults.numReturnSequences ?? 1, numBeams);
+  const fitting = Math.min(defaults.numReturnSequences ?? 1, doSample ? maxRows : numBeams);
   const maxNewTokens = pick('maxNewTokens', DEFAULT_MAX_NEW_TOKENS);
   const minNewTokens = options.minNewTokens ?? Math.min(defaults.minNewTokens ?? 0, maxNewTokens);
   if (minNewTokens > maxNewTokens) {

@@ -11,6 +11,8 @@ export interface RegistryOptions {
   readonly directories: ModelDirectories;
   /** Threads of each model's worker. */
   readonly threadCount: number;
+  /** Bound on source tokens, whatever a model's own files allow: attention takes memory by their square. */
+  readonly maxInputTokens: number;
   readonly scheduler: SchedulerOptions;
   readonly engine: Omit<StartOptions, 'onProgress'>;
   readonly onProgress?: (modelId: string, stage: string, share: number) => void;
@@ -85,15 +87,20 @@ export class ModelRegistry implements ModelDirectory {
   }
 
   private async open(id: string, source: string): Promise<ServedModel> {
-    const { directories, threadCount, scheduler, engine, onProgress, onWarning } = this.options;
+    const { directories, threadCount, maxInputTokens, scheduler, engine, onProgress, onWarning } = this.options;
     const files = await readModelFiles(source, directories);
     const tokenizer = await HuggingFaceTokenizer.open(files.tokenizerPath);
     const { vocabularySize } = files.config;
+    if (tokenizer.vocabularySize > vocabularySize) {
+      const message = `Expected the tokenizer's ids to stay below vocab_size, which is ${vocabularySize}; it has ${tokenizer.vocabularySize}.`;
+      throw new RuntimeError('INVALID_MODEL', message);
+    }
+    const config = { ...files.config, maxInputTokens: Math.min(files.config.maxInputTokens, maxInputTokens) };
     const pieceTexts = Array.from({ length: vocabularySize }, (_, token) => tokenizer.pieceText(token));
     const { client, facts } = await WorkerEngineClient.start(
       {
         modelFolder: files.folder,
-        config: files.config,
+        config,
         pieceTexts,
         threadCount,
         scheduler,
@@ -105,7 +112,7 @@ export class ModelRegistry implements ModelDirectory {
     return {
       id,
       source,
-      config: files.config,
+      config,
       generationDefaults: files.generationDefaults,
       templateId: files.templateId,
       tokenizer,
