@@ -109,7 +109,11 @@ export async function startServer(config: Config, hooks: ServerHooks = {}): Prom
   await apollo.start();
   let draining = false;
   const isDraining = () => draining;
-  const notReady = () => (draining ? 'stopping' : models.defaultId === undefined ? 'no default model' : undefined);
+  const notReady = () => {
+    if (draining) return 'the server is stopping';
+    const model = models.defaultId === undefined ? undefined : models.find(models.defaultId);
+    return model?.engine.isServing ? undefined : 'no default model is in service';
+  };
   const inFlight = new InFlight();
   const http = { apollo, createContext, maxBodyBytes: config.limits.maxBodyBytes, notReady, isDraining, inFlight };
   const server = createHttpServer((request, response) => {
@@ -132,7 +136,7 @@ export async function startServer(config: Config, hooks: ServerHooks = {}): Prom
   return {
     url,
     banner: `GistQL serves ${id} (${precision.toUpperCase()} on ${device.toUpperCase()}) at ${url}/graphql`,
-    close: async () => {
+    close: onlyOnce(async () => {
       draining = true;
       await inFlight.idle();
       await models.close();
@@ -141,7 +145,16 @@ export async function startServer(config: Config, hooks: ServerHooks = {}): Prom
       server.closeIdleConnections();
       await once(server, 'close');
       await apollo.stop();
-    },
+    }),
+  };
+}
+
+/** Runs `work` at the first call; every call gets its outcome. */
+function onlyOnce(work: () => Promise<void>): () => Promise<void> {
+  let outcome: Promise<void> | undefined;
+  return () => {
+    outcome ??= work();
+    return outcome;
   };
 }
 

@@ -207,3 +207,21 @@ describe('limits and errors of the server', () => {
     assert.equal(buildPrompt.shotCount, 1);
   });
 });
+
+test('a request that outlives its deadline is TIMEOUT and frees its rows', async (t) => {
+  const server = await startTestServer(t, { GISTQL_REQUEST_TIMEOUT_MS: '1' });
+  const decoding = { maxNewTokens: 500, minNewTokens: 500 };
+  const answer = await server.ask(GenerateDocument, { input: { prompt: firstDialogue, decoding } });
+  assertError(answer, 'TIMEOUT', { limit: 'GISTQL_REQUEST_TIMEOUT_MS' });
+  await server.close();
+  assert.ok(server.traces.length < 500, `${server.traces.length} steps`);
+});
+
+test('the server is ready only while its default model is in service', async (t) => {
+  const server = await startTestServer(t);
+  const ready = async () => (await fetch(`${server.url}/health/ready`)).status;
+  assert.equal(await ready(), 200);
+  await server.data(UnloadModelDocument, { id: 'gist-mini' });
+  assert.equal(await ready(), 503);
+  assert.equal((await fetch(`${server.url}/health/live`)).status, 200);
+});

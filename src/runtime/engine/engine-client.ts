@@ -14,6 +14,8 @@ export interface EngineClient {
   embed(tokenIds: readonly (readonly number[])[], layer: EmbeddingLayer): Promise<readonly Float32Array[]>;
   /** Number of requests accepted and not yet answered. */
   readonly pendingCount: number;
+  /** Whether a request would be taken on now: the worker lives and is not being closed. */
+  readonly isServing: boolean;
   /** Refuses new requests, waits for running ones, ends the worker. */
   close(): Promise<void>;
 }

@@ -91,6 +91,10 @@ export class WorkerEngineClient implements EngineClient {
     }
   }
 
+  get isServing(): boolean {
+    return this.closing === undefined && this.exitError === undefined;
+  }
+
   get pendingCount(): number {
     return this.pending.size;
   }
