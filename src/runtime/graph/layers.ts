@@ -56,16 +56,18 @@ export function splitLast(graph: GraphBuilder, x: Value, size: number, count: nu
   return graph.nodeWithOutputs('Split', [x, sizes], { axis: -1 }, count);
 }
 
-/** T5's feed-forward: gated has wi_0 and wi_1 stacked in one matrix [2·ff, in], so that one product serves both. */
+/**
+ * T5's feed-forward. Gated, it has two input matrices (wi_0 goes through the activation): given as two, or stacked in
+ * one [2·ff, in], which serves few rows better (one product), many rows worse (the result has to be split).
+ */
 export function feedForward(
   graph: GraphBuilder,
   x: Value,
-  weights: { readonly input: Value; readonly output: Value },
+  weights: { readonly inputs: readonly Value[]; readonly output: Value },
   shape: { readonly activation: Activation; readonly gated: boolean; readonly size: number },
 ): Value {
-  const hidden = linear(graph, x, weights.input);
-  if (!shape.gated) return linear(graph, activate(graph, hidden, shape.activation), weights.output);
-  const [gate, up] = splitLast(graph, hidden, shape.size, 2) as [Value, Value];
-  const activated = activate(graph, gate, shape.activation);
-  return linear(graph, graph.node('Mul', [activated, up]), weights.output);
+  const hidden = weights.inputs.map((weight) => linear(graph, x, weight));
+  const [gate, up] = shape.gated && hidden.length === 1 ? splitLast(graph, hidden[0] as Value, shape.size, 2) : hidden;
+  const activated = activate(graph, gate as Value, shape.activation);
+  return linear(graph, up === undefined ? activated : graph.node('Mul', [activated, up]), weights.output);
 }

@@ -39,8 +39,20 @@ class T5GraphWriter {
   constructor(
     name: string,
     private readonly config: T5Config,
+    /** Whether matrices that share an input are one product: faster for the few rows of a decode step. */
+    private readonly stacked: boolean,
   ) {
     this.graph = new GraphBuilder(name);
+  }
+
+  /** A matrix of `parts` matrices stacked over each other: one value, or one for each. */
+  private projections(name: string, data: Float32Array, parts: number): Value[] {
+    const columns = this.config.hiddenSize;
+    if (this.stacked || parts === 1) return [this.matrix(name, data, columns)];
+    const size = data.length / parts;
+    return Array.from({ length: parts }, (_, part) =>
+      this.matrix(`${name}.${part}`, data.subarray(part * size, (part + 1) * size), columns),
+    );
   }
 
   matrix(name: string, data: Float32Array, columns: number): Value {
@@ -63,17 +75,20 @@ class T5GraphWriter {
     const { config, graph } = this;
     return graph.scope('feed_forward', () => {
       const { normalized, sum } = this.normalize(stream, block.feedForward.norm);
-      const input = this.matrix('wi', block.feedForward.input, config.hiddenSize);
+      const inputs = this.projections('wi', block.feedForward.input, config.gated ? 2 : 1);
       const output = this.matrix('wo', block.feedForward.output, config.feedForwardSize);
       const shape = { activation: config.activation, gated: config.gated, size: config.feedForwardSize };
-      return { sum, pending: feedForward(graph, normalized, { input, output }, shape) };
+      return { sum, pending: feedForward(graph, normalized, { inputs, output }, shape) };
     });
   }
 
-  /** Rows [.., d] → queries, keys and values [.., H·dk] of one product. */
+  /** Rows [.., d] → queries, keys and values [.., H·dk]. */
   queriesKeysValues(normalized: Value, block: T5BlockParameters): { queries: Value; keys: Value; values: Value } {
-    const stacked = this.matrix('qkv', block.selfAttention.queryKeyValue, this.config.hiddenSize);
-    const parts = splitLast(this.graph, linear(this.graph, normalized, stacked), width(this.config), 3);
+    const projected = this.projections('qkv', block.selfAttention.queryKeyValue, 3).map((weight) =>
+      linear(this.graph, normalized, weight),
+    );
+    const [joined] = projected;
+    const parts = this.stacked ? splitLast(this.graph, joined as Value, width(this.config), 3) : projected;
     const [queries, keys, values] = parts as [Value, Value, Value];
     return { queries, keys, values };
   }
@@ -95,7 +110,7 @@ function encoderBias(writer: T5GraphWriter, config: T5Config, stack: T5StackPara
  * Outputs: states [b, s, d]; source_keys.N and source_values.N [b, H, s, dk] for every decoder layer N.
  */
 export function buildT5Encoder(config: T5Config, parameters: T5Parameters): OnnxModel {
-  const writer = new T5GraphWriter('t5-encoder', config);
+  const writer = new T5GraphWriter('t5-encoder', config, false);
   const { graph } = writer;
   const embeddings = graph.input('source_embeddings', 'float32', ['batch', 'source', config.hiddenSize]);
   const bias = encoderBias(writer, config, parameters.encoder);
@@ -155,7 +170,7 @@ function bySection(
  * top_ids [r, top_count]; asked_logits [n]; logits [r, vocabulary]. A run copies out only what it names.
  */
 export function buildT5Decoder(config: T5Config, parameters: T5Parameters): OnnxModel {
-  const writer = new T5GraphWriter('t5-decoder', config);
+  const writer = new T5GraphWriter('t5-decoder', config, true);
   const { graph } = writer;
   const embeddings = graph.input('token_embeddings', 'float32', ['rows', config.hiddenSize]);
   const sizes = graph.input('section_sizes', 'int64', [2]);
