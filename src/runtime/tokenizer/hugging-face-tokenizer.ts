@@ -2,57 +2,47 @@
 import { readFile } from 'node:fs/promises';
 import { type Encoding, Tokenizer as NativeTokenizer } from 'tokenizers';
 import { RuntimeError } from '../errors.ts';
-import { ByteFallbackTracker, ByteLevelTracker, type CharacterTracker, WholePieceTracker } from './character-tracker.ts';
-import { type DecoderConfig, decodePiece, decoderSteps } from './piece-decoder.ts';
-import { probeTokenizer } from './probe-tokenizer.ts';
-import type { BoundedEncoding, EncodedToken, EncodeOptions, Tokenizer } from './tokenizer.ts';
+import type { EncodedToken, Tokenizer } from './tokenizer.ts';
 
 interface AddedToken {
   readonly id: number;
   readonly special: boolean;
 }
 
-/** What we read of a tokenizer.json ourselves. */
-interface TokenizerFile {
-  readonly added_tokens?: readonly AddedToken[];
-  readonly decoder?: DecoderConfig | null;
-}
-
+/** SentencePiece's mark of a space. */
+const METASPACE = /▁/g;
 /** A lone half of a surrogate pair is no text; the library takes UTF-8 only. */
 const LONE_SURROGATE = /[\uD800-\uDBFF](?![\uDC00-\uDFFF])|(?<![\uD800-\uDBFF])[\uDC00-\uDFFF]/g;
 
 export class HuggingFaceTokenizer implements Tokenizer {
   private readonly pieces: readonly (string | undefined)[];
-  private readonly special: ReadonlySet<number>;
-  private readonly steps: readonly DecoderConfig[];
 
   private constructor(
     private readonly native: NativeTokenizer,
-    { added_tokens: added = [], decoder }: TokenizerFile,
+    private readonly special: ReadonlySet<number>,
   ) {
     const pieces: string[] = [];
     for (const [piece, id] of Object.entries(native.getVocab(true))) pieces[id] = piece;
     this.pieces = pieces;
-    this.special = new Set(added.filter(({ special }) => special).map(({ id }) => id));
-    this.steps = decoderSteps(decoder);
   }
 
-  /** Opens a tokenizer.json. Throws RuntimeError INVALID_MODEL when it is none, or one that the library breaks over. */
+  /** Opens a tokenizer.json. Throws RuntimeError INVALID_MODEL when it is none. */
   static async open(path: string): Promise<HuggingFaceTokenizer> {
     try {
       const text = await readFile(path, 'utf8');
-      const file = JSON.parse(text) as TokenizerFile;
-      const fault = await probeTokenizer(text);
-      if (fault !== undefined) throw new Error(fault);
+      const { added_tokens: added = [] } = JSON.parse(text) as { added_tokens?: readonly AddedToken[] };
       const native = NativeTokenizer.fromString(text);
       // a published tokenizer may cut or pad by itself; what is too long is decided elsewhere
       native.disableTruncation();
       native.disablePadding();
-      return new HuggingFaceTokenizer(native, file);
+      return new HuggingFaceTokenizer(native, new Set(added.filter(({ special }) => special).map(({ id }) => id)));
     } catch (cause) {
-      const reason = cause instanceof Error ? cause.message : String(cause);
-      const message = `tokenizer.json: expected a Hugging Face tokenizer, it cannot be used: ${reason}. Take the file as it was published.`;
-      throw new RuntimeError('INVALID_MODEL', message, {}, { cause });
+      throw new RuntimeError(
+        'INVALID_MODEL',
+        `tokenizer.json: expected a Hugging Face tokenizer: ${cause}.`,
+        {},
+        { cause },
+      );
     }
   }
 
@@ -60,32 +50,15 @@ export class HuggingFaceTokenizer implements Tokenizer {
     return this.pieces.length;
   }
 
-  async encode(text: string, options?: EncodeOptions): Promise<readonly number[]> {
+  async encode(text: string, options?: { readonly addSpecialTokens?: boolean }): Promise<readonly number[]> {
     return (await this.run(text, options)).getIds();
-  }
-
-  async countTokens(text: string, options?: EncodeOptions): Promise<number> {
-    return (await this.run(text, options)).getLength();
-  }
-
-  async encodeWithin(text: string, most: number): Promise<BoundedEncoding> {
-    const whole = await this.run(text);
-    const tokenCount = whole.getLength();
-    if (tokenCount <= most) return { ids: whole.getIds(), tokenCount, text, truncated: false };
-    const kept = await this.run(text, { addSpecialTokens: false });
-    kept.truncate(Math.max(0, most - (tokenCount - kept.getLength())));
-    const end = kept.getOffsets().at(-1)?.[1] ?? 0;
-    const ids = this.native.postProcess(kept, null, true).getIds();
-    return { ids, tokenCount, text: sliceCodePoints(text, end), truncated: true };
   }
 
   async encodeWithOffsets(
     text: string,
-    options: EncodeOptions & { readonly most?: number } = {},
+    options?: { readonly addSpecialTokens?: boolean },
   ): Promise<readonly EncodedToken[]> {
     const encoding = await this.run(text, options);
-    // the arrays of a long text are made on this thread: only what is asked for
-    if (options.most !== undefined && options.most < encoding.getLength()) encoding.truncate(options.most);
     const [ids, tokens, offsets] = [encoding.getIds(), encoding.getTokens(), encoding.getOffsets()];
     const inserted = encoding.getSpecialTokensMask();
     return ids.map((id, index) => {
@@ -100,33 +73,11 @@ export class HuggingFaceTokenizer implements Tokenizer {
   }
 
   pieceText(id: number): string {
-    const piece = this.visiblePiece(id);
-    return piece === undefined ? '' : decodePiece(piece, this.steps);
+    return this.special.has(id) ? '' : (this.pieces[id] ?? '').replace(METASPACE, ' ');
   }
 
-  trackCharacters(): CharacterTracker {
-    const pieceOf = (id: number): string | undefined => this.visiblePiece(id);
-    if (this.steps.some(({ type }) => type === 'ByteLevel')) return new ByteLevelTracker(pieceOf);
-    if (this.steps.some(({ type }) => type === 'ByteFallback')) return new ByteFallbackTracker(pieceOf);
-    return new WholePieceTracker();
-  }
-
-  /** The piece of an id that adds text: neither special nor unknown. */
-  private visiblePiece(id: number): string | undefined {
-    return this.special.has(id) ? undefined : this.pieces[id];
-  }
-
-  private run(text: string, options?: EncodeOptions): Promise<Encoding> {
+  private run(text: string, options?: { readonly addSpecialTokens?: boolean }): Promise<Encoding> {
     const addSpecialTokens = options?.addSpecialTokens ?? true;
     return this.native.encode(text.replace(LONE_SURROGATE, '\uFFFD'), null, { addSpecialTokens });
   }
-}
-
-/** The first `count` characters of a text, counted in code points. */
-export function sliceCodePoints(text: string, count: number): string {
-  let index = 0;
-  for (let seen = 0; seen < count && index < text.length; seen++) {
-    index += (text.codePointAt(index) ?? 0) > 0xffff ? 2 : 1;
-  }
-  return text.slice(0, index);
 }
