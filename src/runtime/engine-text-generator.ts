@@ -1,6 +1,6 @@
 /** The text layer over the engines of the loaded models. */
 import { randomInt, randomUUID } from 'node:crypto';
-import type { GeneratedSequence, TokensAppended } from './decoding/decoding-strategy.ts';
+import type { GeneratedSequence } from './decoding/decoding-strategy.ts';
 import { parseSamplingParams } from './decoding/parse-sampling-params.ts';
 import type { DecodingOptions, SamplingParams } from './decoding/sampling-params.ts';
 import type { GenerationOutput } from './engine/generation-request.ts';
@@ -15,11 +15,20 @@ import type {
   TextRequest,
   TextSequence,
 } from './text-generation.ts';
-import { cutAtStop, TextStreamer } from './tokenizer/text-streamer.ts';
+import { TokenInbox } from './token-inbox.ts';
+import { cutAtStop } from './tokenizer/stop-strings.ts';
+import { TextStreamer } from './tokenizer/text-streamer.ts';
 
 const MAX_STOP_STRINGS = 16;
-const MAX_STOP_LENGTH = 256;
 const MAX_BAD_WORDS = 1024;
+const MAX_WORD_LENGTH = 256;
+
+export interface TextGeneratorOptions {
+  /** Seed of a sampling request that names none: a whole number from 0 to 2³¹ - 1. Default: drawn at random. */
+  readonly drawSeed?: () => number;
+  /** Id of the next generation. Default: a random UUID. */
+  readonly createId?: () => string;
+}
 
 /** A request with everything looked up and checked: what can be refused is refused before the engine hears of it. */
 interface CheckedRequest {
@@ -32,27 +41,41 @@ interface CheckedRequest {
 }
 
 function checkWords(argument: 'stop' | 'badWords', words: readonly string[], most: number): void {
-  const fits = words.length <= most && words.every((word) => word.length > 0 && word.length <= MAX_STOP_LENGTH);
-  if (fits) return;
-  const message = `Expected ${argument} to be at most ${most} strings of 1 to ${MAX_STOP_LENGTH} characters; ${words.length} came, or one is empty or longer.`;
+  if (words.length > most) {
+    throw new RuntimeError('BAD_USER_INPUT', `Expected at most ${most} ${argument} strings, ${words.length} came.`, {
+      argument,
+    });
+  }
+  const wrong = words.find((word) => word.length === 0 || word.length > MAX_WORD_LENGTH);
+  if (wrong === undefined) return;
+  const came = wrong === '' ? 'an empty one' : `one of ${wrong.length}`;
+  const message = `Expected each of ${argument} to have 1 to ${MAX_WORD_LENGTH} characters, ${came} came.`;
   throw new RuntimeError('BAD_USER_INPUT', message, { argument });
 }
 
-async function parseDecoding(model: ServedModel, decoding: DecodingOptions): Promise<SamplingParams> {
-  const badWords = decoding.badWords ?? [];
-  checkWords('stop', decoding.stop ?? [], MAX_STOP_STRINGS);
-  checkWords('badWords', badWords, MAX_BAD_WORDS);
-  const encoded = await Promise.all(badWords.map((word) => model.tokenizer.encode(word, { addSpecialTokens: false })));
-  return parseSamplingParams(decoding, {
-    defaults: model.generationDefaults,
-    badWordsIds: encoded.filter((ids) => ids.length > 0),
-    drawSeed: () => randomInt(2 ** 31),
-    maxRows: model.maxRows,
-  });
+/**
+ * The ids that each bad word means: those of the word encoded alone, without special tokens, as Hugging Face advises.
+ * For SentencePiece that is the word at the beginning of a word ("▁cat"), not inside another.
+ */
+async function encodeBadWords(model: ServedModel, words: readonly string[]): Promise<readonly (readonly number[])[]> {
+  const encoded = await Promise.all(words.map((word) => model.tokenizer.encode(word, { addSpecialTokens: false })));
+  const nothing = encoded.findIndex((ids) => ids.length === 0);
+  if (nothing < 0) return encoded;
+  const message = `Expected badWords that have tokens, ${JSON.stringify(words[nothing])} has none. Leave it out.`;
+  throw new RuntimeError('BAD_USER_INPUT', message, { argument: 'badWords' });
 }
 
 export class EngineTextGenerator implements TextGenerator {
-  constructor(private readonly models: ModelDirectory) {}
+  private readonly drawSeed: () => number;
+  private readonly createId: () => string;
+
+  constructor(
+    private readonly models: ModelDirectory,
+    { drawSeed = () => randomInt(2 ** 31), createId = randomUUID }: TextGeneratorOptions = {},
+  ) {
+    this.drawSeed = drawSeed;
+    this.createId = createId;
+  }
 
   async prepare(request: TextRequest): Promise<Prepared<TextGeneration>> {
     const checked = await this.check(request);
@@ -60,7 +83,7 @@ export class EngineTextGenerator implements TextGenerator {
     return {
       run: async (options = {}) => {
         const output = await model.engine.generate({ id, promptTokenIds, params, stream: false }, options);
-        return finish(checked, output);
+        return describe(checked, output);
       },
     };
   }
@@ -70,8 +93,8 @@ export class EngineTextGenerator implements TextGenerator {
   }
 
   async *stream(request: TextRequest, options: CallOptions = {}): AsyncGenerator<TextGenerationEvent> {
-    const prepared = await this.check(request);
-    const { id, promptTokenIds, params, model } = prepared;
+    const checked = await this.check(request);
+    const { id, promptTokenIds, params, model } = checked;
     const leaving = new AbortController();
     const signal = options.signal ? AbortSignal.any([options.signal, leaving.signal]) : leaving.signal;
     const inbox = new TokenInbox();
@@ -86,13 +109,13 @@ export class EngineTextGenerator implements TextGenerator {
     );
     try {
       for await (const { sequenceIndex, tokenIds } of inbox.drain()) {
-        const text = await streamers[sequenceIndex]?.push(tokenIds);
-        if (text) yield { type: 'tokens', generationId: id, sequenceIndex, text, tokenIds };
+        const delta = await streamers[sequenceIndex]?.push(tokenIds);
+        if (delta) yield { type: 'tokens', generationId: id, sequenceIndex, ...delta };
       }
-      const generation = await finish(prepared, await running);
-      for (const { index, text } of generation.sequences) {
-        const rest = streamers[index]?.finish(text);
-        if (rest) yield { type: 'tokens', generationId: id, sequenceIndex: index, text: rest, tokenIds: [] };
+      const generation = await describe(checked, await running);
+      for (const { index, text, tokenIds } of generation.sequences) {
+        const rest = streamers[index]?.finish(text, tokenIds);
+        if (rest) yield { type: 'tokens', generationId: id, sequenceIndex: index, ...rest };
       }
       yield { type: 'finished', generationId: id, generation };
     } finally {
@@ -102,19 +125,28 @@ export class EngineTextGenerator implements TextGenerator {
 
   private async check({ prompt, modelId, decoding, onOverflow }: TextRequest): Promise<CheckedRequest> {
     const model = this.models.get(modelId);
-    const params = await parseDecoding(model, decoding ?? {});
-    const ids = await model.tokenizer.encode(prompt);
+    const params = await this.parseDecoding(model, decoding ?? {});
     const most = model.config.maxInputTokens;
-    const id = randomUUID();
+    const { ids, tokenCount, text, truncated } = await model.tokenizer.encodeWithin(prompt, most);
+    if (truncated && onOverflow === 'error') throw inputTooLong(tokenCount, most);
     if (ids.length === 0) {
       throw new RuntimeError('BAD_USER_INPUT', 'Expected a prompt of at least one token, an empty one came.', {
         argument: 'prompt',
       });
     }
-    if (ids.length <= most) return { id, model, prompt, promptTokenIds: ids, truncated: false, params };
-    if (onOverflow === 'error') throw inputTooLong(ids.length, most);
-    const cut = await truncate(model, prompt, ids.length - most);
-    return { id, model, ...cut, truncated: true, params };
+    return { id: this.createId(), model, prompt: text, promptTokenIds: ids, truncated, params };
+  }
+
+  private async parseDecoding(model: ServedModel, decoding: DecodingOptions): Promise<SamplingParams> {
+    const badWords = decoding.badWords ?? [];
+    checkWords('stop', decoding.stop ?? [], MAX_STOP_STRINGS);
+    checkWords('badWords', badWords, MAX_BAD_WORDS);
+    return parseSamplingParams(decoding, {
+      defaults: model.generationDefaults,
+      badWordsIds: await encodeBadWords(model, badWords),
+      drawSeed: this.drawSeed,
+      maxRows: model.maxRows,
+    });
   }
 }
 
@@ -123,59 +155,9 @@ export function inputTooLong(came: number, most: number): RuntimeError {
   return new RuntimeError('INPUT_TOO_LONG', message, { argument: 'onOverflow' });
 }
 
-/** Drops the last `surplus` tokens of the text; the special tokens at its end stay. */
-async function truncate(
-  model: ServedModel,
-  prompt: string,
-  surplus: number,
-): Promise<{ prompt: string; promptTokenIds: readonly number[] }> {
-  const tokens = await model.tokenizer.encodeWithOffsets(prompt);
-  const textEnd = tokens.findLastIndex(({ end }) => end !== undefined) + 1;
-  const kept = tokens.slice(0, Math.max(0, textEnd - surplus));
-  const characters = [...prompt];
-  return {
-    prompt: characters.slice(0, kept.at(-1)?.end ?? 0).join(''),
-    promptTokenIds: [...kept, ...tokens.slice(textEnd)].map(({ id }) => id),
-  };
-}
-
-/** Tokens waiting to be read: at most one entry a sequence, however slow the reader is. */
-class TokenInbox {
-  private readonly waiting = new Map<number, number[]>();
-  private closed = false;
-  private wake: () => void = () => {};
-
-  add({ sequenceIndex, tokenIds }: TokensAppended): void {
-    const ids = this.waiting.get(sequenceIndex);
-    if (ids === undefined) this.waiting.set(sequenceIndex, [...tokenIds]);
-    else ids.push(...tokenIds);
-    this.wake();
-  }
-
-  close(): void {
-    this.closed = true;
-    this.wake();
-  }
-
-  /** What waits, as it comes; ends when the inbox is closed and empty. */
-  async *drain(): AsyncGenerator<TokensAppended> {
-    while (true) {
-      for (const [sequenceIndex, tokenIds] of this.waiting) {
-        this.waiting.delete(sequenceIndex);
-        yield { sequenceIndex, tokenIds };
-      }
-      if (this.waiting.size > 0) continue;
-      if (this.closed) return;
-      await new Promise<void>((resolve) => {
-        this.wake = resolve;
-      });
-    }
-  }
-}
-
-async function finish(prepared: CheckedRequest, { sequences, timing }: GenerationOutput): Promise<TextGeneration> {
-  const { id, model, prompt, promptTokenIds, truncated, params } = prepared;
-  const texts = await Promise.all(sequences.map((sequence, index) => describe(model, params, sequence, index)));
+async function describe(checked: CheckedRequest, { sequences, timing }: GenerationOutput): Promise<TextGeneration> {
+  const { id, model, prompt, promptTokenIds, truncated, params } = checked;
+  const texts = await Promise.all(sequences.map((sequence, index) => describeSequence(model, params, sequence, index)));
   const completionTokens = sequences.reduce((sum, { tokens }) => sum + tokens.length, 0);
   return {
     id,
@@ -194,7 +176,7 @@ async function finish(prepared: CheckedRequest, { sequences, timing }: Generatio
   };
 }
 
-async function describe(
+async function describeSequence(
   model: ServedModel,
   params: SamplingParams,
   { tokens, score, finishReason }: GeneratedSequence,
@@ -202,10 +184,9 @@ async function describe(
 ): Promise<TextSequence> {
   const { tokenizer } = model;
   const tokenIds = tokens.map(({ id }) => id);
-  const decoded = await tokenizer.decode(tokenIds);
   return {
     index,
-    text: finishReason === 'stop' ? cutAtStop(decoded, params.stop) : decoded,
+    text: cutAtStop(await tokenizer.decode(tokenIds), params.stop),
     tokenIds,
     score,
     finishReason,

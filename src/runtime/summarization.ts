@@ -39,6 +39,7 @@ export interface SummaryRequest {
 
 export interface Summary {
   readonly id: string;
+  /** Exactly the text of the first sequence, not trimmed: the deltas of a stream join to it. */
   readonly text: string;
   /** The texts of the other returned sequences. */
   readonly alternatives: readonly string[];

@@ -1,14 +1,7 @@
 /** Summaries by prompt template, over any text generator. */
-import { inputTooLong } from './engine-text-generator.ts';
-import { RuntimeError } from './errors.ts';
 import type { ModelDirectory, ServedModel } from './models/served-model.ts';
-import {
-  DEFAULT_TEMPLATE_ID,
-  findTemplate,
-  framePrompt,
-  type PromptFrame,
-  promptTemplates,
-} from './prompts/templates.ts';
+import { fitDialogue } from './prompts/fit-dialogue.ts';
+import { DEFAULT_TEMPLATE_ID, findTemplate, framePrompt, promptTemplates } from './prompts/templates.ts';
 import type { Prompt, PromptRequest, PromptTemplate, Summarizer, Summary, SummaryRequest } from './summarization.ts';
 import type {
   CallOptions,
@@ -32,7 +25,7 @@ export class TemplateSummarizer implements Summarizer {
     const template = this.templateFor(model, templateId);
     const { before, after } = framePrompt(template, shots ?? []);
     const text = before + dialogue + after;
-    const tokenCount = (await model.tokenizer.encode(text)).length;
+    const tokenCount = await model.tokenizer.countTokens(text);
     return { text, tokenCount, shotCount: shots?.length ?? 0, template };
   }
 
@@ -61,38 +54,10 @@ export class TemplateSummarizer implements Summarizer {
     const { text, modelId, templateId, shots, decoding, onOverflow } = request;
     const model = this.models.get(modelId);
     const frame = framePrompt(this.templateFor(model, templateId), shots ?? []);
-    const { prompt, truncated } = await fit(model, frame, text, onOverflow === 'truncate');
+    const { text: prompt, truncated } = await fitDialogue(model, frame, text, onOverflow === 'truncate');
     const textRequest = { prompt, modelId: model.id, decoding: decoding ?? null, onOverflow: 'error' as const };
     return { textRequest, truncated };
   }
-}
-
-/** Puts the dialogue into its frame, cut at its end by as many tokens as the whole prompt is too long. */
-async function fit(
-  model: ServedModel,
-  { before, after }: PromptFrame,
-  dialogue: string,
-  mayCut: boolean,
-): Promise<{ prompt: string; truncated: boolean }> {
-  const most = model.config.maxInputTokens;
-  const prompt = before + dialogue + after;
-  const length = (await model.tokenizer.encode(prompt)).length;
-  if (length <= most) return { prompt, truncated: false };
-  if (!mayCut) throw inputTooLong(length, most);
-  const tokens = await model.tokenizer.encodeWithOffsets(dialogue, { addSpecialTokens: false });
-  const characters = [...dialogue];
-  // tokens at the seams may merge or split: cut by the surplus, look again
-  let kept = tokens.length;
-  let came = length;
-  while (came > most && kept > 0) {
-    kept = Math.max(0, kept - (came - most));
-    const shorter = characters.slice(0, kept === 0 ? 0 : tokens[kept - 1]?.end).join('');
-    const candidate = before + shorter + after;
-    came = (await model.tokenizer.encode(candidate)).length;
-    if (came <= most) return { prompt: candidate, truncated: true };
-  }
-  const message = `Expected the instruction and its examples to fit ${most} input tokens, they take ${came}. Use fewer or shorter shots.`;
-  throw new RuntimeError('INPUT_TOO_LONG', message, { argument: 'shots' });
 }
 
 function toSummary(generation: TextGeneration, truncated: boolean): Summary {

@@ -20,6 +20,11 @@ export const promptTemplates: readonly PromptTemplate[] = [
     name: 'Briefly summarize the dialogue',
     text: '{dialogue}\n\nBriefly summarize that dialogue.\n{summary}',
   },
+  {
+    id: 'what-were-they-talking-about',
+    name: 'What were they talking about?',
+    text: '{dialogue}\n\nWhat were they talking about?\n{summary}',
+  },
   { id: 'summarize-prefix', name: 'T5 task prefix', text: 'summarize: {dialogue}{summary}' },
   { id: 'plain', name: 'The dialogue alone', text: '{dialogue}{summary}' },
 ];

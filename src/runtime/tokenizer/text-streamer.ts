@@ -1,52 +1,63 @@
 /**
- * Turns the tokens of one sequence into text as they come. Joined, the deltas are the final text: characters are held
- * back until they are whole, and what may be the beginning of a stop string until it is known not to be.
+ * Turns the tokens of one sequence into deltas as they come. Joined, their texts are the final text and their ids the
+ * final ids: characters are held back until they are whole, and what may be the beginning of a stop string until it is
+ * known not to be. Ids whose text is held back come with the next delta.
  */
+import { IncrementalDecoder } from './incremental-decoder.ts';
+import { findStop, heldLength } from './stop-strings.ts';
 import type { Tokenizer } from './tokenizer.ts';
 
-/** The text before the first stop string in it; all of it when there is none. */
-export function cutAtStop(text: string, stop: readonly string[]): string {
-  const found = stop.map((word) => text.indexOf(word)).filter((index) => index >= 0);
-  return found.length > 0 ? text.slice(0, Math.min(...found)) : text;
-}
-
-/** Length of the longest end of the text that a stop string begins with. */
-function heldLength(text: string, stop: readonly string[]): number {
-  let held = 0;
-  for (const word of stop) {
-    for (let length = Math.min(word.length - 1, text.length); length > held; length--) {
-      if (text.endsWith(word.slice(0, length))) held = length;
-    }
-  }
-  return held;
+export interface TextDelta {
+  readonly text: string;
+  readonly tokenIds: readonly number[];
 }
 
 export class TextStreamer {
-  private readonly ids: number[] = [];
-  private emitted = '';
+  private readonly decoder: IncrementalDecoder;
+  /** Taken, but not in a delta yet. */
+  private waitingIds: number[] = [];
+  /** Decoded, but perhaps the beginning of a stop string. */
+  private heldText = '';
+  private stopped = false;
+  private givenLength = 0;
+  private givenCount = 0;
 
   constructor(
-    private readonly tokenizer: Tokenizer,
+    tokenizer: Tokenizer,
     private readonly stop: readonly string[],
-  ) {}
-
-  /** Takes the next tokens; returns the text that is now certain, which may be empty. */
-  async push(tokenIds: readonly number[]): Promise<string> {
-    this.ids.push(...tokenIds);
-    // the whole sequence is decoded again: decoders look back (spaces, bytes), and a summary is short
-    const whole = cutAtStop(await this.tokenizer.decode(this.ids), this.stop).replace(/\uFFFD+$/, '');
-    return this.emitUpTo(whole.slice(0, whole.length - heldLength(whole, this.stop)));
+  ) {
+    this.decoder = new IncrementalDecoder(tokenizer);
   }
 
-  /** Returns what is missing of the final text. */
-  finish(finalText: string): string {
-    return this.emitUpTo(finalText);
+  /** Takes the next tokens; undefined while no more text is certain. One call at a time. */
+  async push(tokenIds: readonly number[]): Promise<TextDelta | undefined> {
+    for (const id of tokenIds) this.waitingIds.push(id);
+    if (this.stopped) return undefined;
+    const text = this.release(await this.decoder.push(tokenIds));
+    return text === '' ? undefined : this.give(text);
   }
 
-  private emitUpTo(text: string): string {
-    if (!text.startsWith(this.emitted)) return '';
-    const delta = text.slice(this.emitted.length);
-    this.emitted = text;
-    return delta;
+  /** What is missing of the finished sequence; undefined when nothing is. */
+  finish(finalText: string, finalIds: readonly number[]): TextDelta | undefined {
+    this.waitingIds = finalIds.slice(this.givenCount);
+    const text = finalText.slice(this.givenLength);
+    return text === '' && this.waitingIds.length === 0 ? undefined : this.give(text);
+  }
+
+  private release(decoded: string): string {
+    const text = this.heldText + decoded;
+    const end = findStop(text, this.stop);
+    this.stopped = end !== undefined;
+    const certain = end ?? text.length - heldLength(text, this.stop);
+    this.heldText = text.slice(certain);
+    return text.slice(0, certain);
+  }
+
+  private give(text: string): TextDelta {
+    const tokenIds = this.waitingIds;
+    this.waitingIds = [];
+    this.givenLength += text.length;
+    this.givenCount += tokenIds.length;
+    return { text, tokenIds };
   }
 }

@@ -3,7 +3,6 @@ import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { test } from 'node:test';
 import { HuggingFaceTokenizer } from '../../../src/runtime/tokenizer/hugging-face-tokenizer.ts';
-import { TextStreamer } from '../../../src/runtime/tokenizer/text-streamer.ts';
 import { oracleTest, readJsonFile, repositoryPath, sharedPath } from '../../support/oracle.ts';
 
 interface TokenizerCase {
@@ -40,18 +39,6 @@ async function checkCases(casesPath: string, tokenizerPath: string): Promise<voi
     assert.deepEqual(await tokenizer.encode(one.text, { addSpecialTokens: false }), one.plainIds, name);
     assert.equal(await tokenizer.decode(one.ids), one.decoded, name);
     assert.equal(await tokenizer.decode(one.ids, { skipSpecialTokens: false }), one.decodedWithSpecial, name);
-    await checkStream(tokenizer, one);
-  }
-}
-
-/** Deltas of any chunking, and the rest, make the text. */
-async function checkStream(tokenizer: HuggingFaceTokenizer, { text, ids, decoded }: TokenizerCase): Promise<void> {
-  for (const size of [1, 3]) {
-    const streamer = new TextStreamer(tokenizer, []);
-    let joined = '';
-    for (let start = 0; start < ids.length; start += size)
-      joined += await streamer.push(ids.slice(start, start + size));
-    assert.equal(joined + streamer.finish(decoded), decoded, JSON.stringify(text));
   }
 }
 
@@ -67,20 +54,3 @@ for (const name of ['flan-t5-small', 'gist-mini', 'gpt2', 'smollm2']) {
     return checkCases(path, existsSync(own) ? own : sharedPath('models/smollm2-135m-instruct/tokenizer.json'));
   });
 }
-
-test('a lone surrogate is replaced, not fatal', async () => {
-  const tokenizer = await HuggingFaceTokenizer.open(repositoryPath('models/gist-mini/tokenizer.json'));
-  assert.deepEqual(await tokenizer.encode('a \ud800 b'), await tokenizer.encode('a \ufffd b'));
-});
-
-test('text is held back while it may begin a stop string', async () => {
-  const tokenizer = await HuggingFaceTokenizer.open(repositoryPath('models/gist-mini/tokenizer.json'));
-  const ids = await tokenizer.encode('They meet at the old cafe.', { addSpecialTokens: false });
-  const streamer = new TextStreamer(tokenizer, ['at the new']);
-  let joined = '';
-  for (const id of ids) {
-    joined += await streamer.push([id]);
-    assert.ok(!joined.endsWith(' at the'), joined);
-  }
-  assert.equal(joined + streamer.finish('They meet at the old cafe.'), 'They meet at the old cafe.');
-});
