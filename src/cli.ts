@@ -2,11 +2,14 @@
 /** The command line: thin, over the same parts that the server uses. */
 import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
+import { runLoadCommand } from './bench/load-command.ts';
 import { serveBenchProtocol } from './bench/protocol.ts';
 import { serve } from './serve.ts';
 
 const USAGE = `gistql serve                                  starts the server (settings: the environment)
-gistql bench --protocol [--threads N] MODEL   answers benchmark requests on stdin`;
+gistql bench --protocol [--threads N] MODEL   answers benchmark requests on stdin
+gistql bench --load [--minutes 10] [--in-flight 32] [--seed 1] [MODEL]
+                                              holds a server under load; MODEL: embedded:NAME or dir:NAME`;
 
 function version(): string {
   const { version: own } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
@@ -22,9 +25,17 @@ async function main(): Promise<void> {
       protocol: { type: 'boolean', default: false },
       precision: { type: 'string', default: 'fp32' },
       threads: { type: 'string', default: '2' },
+      load: { type: 'boolean', default: false },
+      minutes: { type: 'string', default: '10' },
+      'in-flight': { type: 'string', default: '32' },
+      seed: { type: 'string', default: '1' },
     },
   });
   const [command, folder] = positionals;
+  if (command === 'bench' && values.load) {
+    const { minutes, 'in-flight': inFlight, seed } = values;
+    return runLoadCommand({ minutes, inFlight, seed, modelSource: folder });
+  }
   if (command === 'serve') return serve();
   const isBench = command === 'bench' && values.protocol && folder !== undefined && values.precision === 'fp32';
   if (isBench) return serveBenchProtocol(folder, Number(values.threads), version());

@@ -5,11 +5,11 @@ import { startServer } from './server.ts';
 export async function serve(): Promise<void> {
   const server = await startServer(readConfig(process.env));
   console.log(server.banner);
+  const signals = ['SIGTERM', 'SIGINT'] as const;
   const stop = (): void => {
-    // a second signal does not wait
-    for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, () => process.exit(1));
+    // a second signal ends the process as if nobody listened; an exit would end workers inside a run, which aborts
+    for (const signal of signals) process.off(signal, stop);
     void server.close().then(() => process.exit(0));
   };
-  process.once('SIGTERM', stop);
-  process.once('SIGINT', stop);
+  for (const signal of signals) process.on(signal, stop);
 }

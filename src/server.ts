@@ -10,6 +10,7 @@ import type { Context, Services } from './context.ts';
 import { buildGraphqlSchema } from './resolvers/build-schema.ts';
 import { formatError } from './resolvers/format-error.ts';
 import { GenerationLoader } from './resolvers/loaders.ts';
+import { type Clock, systemClock } from './runtime/engine/clock.ts';
 import type { StepTrace } from './runtime/engine/step-plan.ts';
 import { EngineTextGenerator } from './runtime/engine-text-generator.ts';
 import { ModelRegistry } from './runtime/models/model-registry.ts';
@@ -18,6 +19,7 @@ import { OperationRunner } from './server/execute-operation.ts';
 import { handleHttp } from './server/http-handler.ts';
 import { InFlight } from './server/in-flight.ts';
 import { MAX_DOCUMENT_LEXEMES } from './server/limits.ts';
+import { logWorkerEvent } from './server/log-worker-event.ts';
 import { serveWebsocket } from './server/websocket.ts';
 
 export interface RunningServer {
@@ -31,6 +33,8 @@ export interface RunningServer {
 export interface ServerHooks {
   /** Called with the plan of every step of every model. */
   readonly onStep?: (trace: StepTrace) => void;
+  /** Says when workers that ended are started again. Default: the system's. */
+  readonly clock?: Clock;
 }
 
 /** Apollo asks for errors and data of its own making; ours are graphql's, which are the same. */
@@ -43,16 +47,26 @@ const PREFILL_TOKENS = 512;
 /** Steps after which a request gives way to waiting ones: longer than almost every summary. */
 const TIME_SLICE_STEPS = 512;
 
-function createRegistry(config: Config, log: Logger, hooks: ServerHooks): ModelRegistry {
+interface RegistryParts {
+  readonly log: Logger;
+  readonly hooks: ServerHooks;
+  readonly stopping: AbortSignal;
+}
+
+function createRegistry(config: Config, { log, hooks, stopping }: RegistryParts): ModelRegistry {
   const { maxRows, maxInputTokens, maxQueue, requestTimeoutMs } = config.limits;
+  const { clock = systemClock, ...engineHooks } = hooks;
   return new ModelRegistry({
     directories: { embedded: config.embeddedModelsDir, models: config.modelsDir },
     threadCount: config.threadCount,
     maxInputTokens,
     scheduler: { maxRows, prefillTokens: PREFILL_TOKENS, timeSliceSteps: TIME_SLICE_STEPS },
-    engine: { limits: { maxPending: maxQueue, requestTimeoutMs }, ...hooks },
+    engine: { limits: { maxPending: maxQueue, requestTimeoutMs }, ...engineHooks },
     onProgress: (model, stage, share) => log.info({ model, stage, share: Number(share.toFixed(2)) }, 'loading'),
     onWarning: (model, warning) => log.warn({ model }, warning),
+    onWorker: (model, event) => logWorkerEvent(log, model, event),
+    stopping,
+    clock,
   });
 }
 
@@ -94,7 +108,8 @@ async function listen(server: Server, config: Config): Promise<string> {
 /** Loads the default model, then listens. Rejects with what stands in the way. */
 export async function startServer(config: Config, hooks: ServerHooks = {}): Promise<RunningServer> {
   const log = pino({ level: config.logLevel }, pino.destination({ dest: 2, sync: true }));
-  const models = createRegistry(config, log, hooks);
+  const stopping = new AbortController();
+  const models = createRegistry(config, { log, hooks, stopping: stopping.signal });
   const defaultModel = await models.load({ id: modelId(config.modelSource), source: config.modelSource });
   const generator = new EngineTextGenerator(models);
   const services: Services = { models, generator, summarizer: new TemplateSummarizer(models, generator) };
@@ -107,12 +122,13 @@ export async function startServer(config: Config, hooks: ServerHooks = {}): Prom
   const runner = new OperationRunner(buildGraphqlSchema(), config.limits);
   const apollo = createApollo(runner, log);
   await apollo.start();
-  let draining = false;
-  const isDraining = () => draining;
+  const isDraining = () => stopping.signal.aborted;
   const notReady = () => {
-    if (draining) return 'the server is stopping';
+    if (isDraining()) return 'the server is stopping';
     const model = models.defaultId === undefined ? undefined : models.find(models.defaultId);
-    return model?.engine.isServing ? undefined : 'no default model is in service';
+    if (model === undefined) return 'no default model is in service';
+    const { status } = model.engine;
+    return status === 'ready' ? undefined : `the default model, ${model.id}, is ${status}`;
   };
   const inFlight = new InFlight();
   const http = { apollo, createContext, maxBodyBytes: config.limits.maxBodyBytes, notReady, isDraining, inFlight };
@@ -137,7 +153,7 @@ export async function startServer(config: Config, hooks: ServerHooks = {}): Prom
     url,
     banner: `GistQL serves ${id} (${precision.toUpperCase()} on ${device.toUpperCase()}) at ${url}/graphql`,
     close: onlyOnce(async () => {
-      draining = true;
+      stopping.abort();
       await inFlight.idle();
       await models.close();
       await closeSockets();

@@ -25,6 +25,7 @@ export function toModel(model: ServedModel, defaultId: string | undefined): Mode
     hiddenSize: config.hiddenSize,
     maxInputTokens: config.maxInputTokens,
     isDefault: id === defaultId,
+    status: model.engine.status,
     activeAdapter: null,
     adapters: [],
   };

@@ -1,7 +1,6 @@
 /** Texts to vectors. */
 
 import type { EmbeddingLayer } from './engine/engine-client.ts';
-import { inputTooLong } from './engine-text-generator.ts';
 import { RuntimeError } from './errors.ts';
 import type { ServedModel } from './models/served-model.ts';
 
@@ -40,8 +39,11 @@ export async function embedTexts(
 ): Promise<readonly TextEmbedding[]> {
   const { hiddenSize, maxInputTokens } = model.config;
   const tokenIds = await Promise.all(texts.map((text) => model.tokenizer.encode(text)));
-  for (const ids of tokenIds) {
-    if (ids.length > maxInputTokens) throw inputTooLong(ids.length, maxInputTokens);
+  for (const [index, ids] of tokenIds.entries()) {
+    if (ids.length > maxInputTokens) {
+      const message = `Expected texts of at most ${maxInputTokens} tokens, ${ids.length} came in texts[${index}]. Shorten it or split it.`;
+      throw new RuntimeError('INPUT_TOO_LONG', message, { argument: 'texts' });
+    }
     if (ids.length === 0) {
       throw new RuntimeError('BAD_USER_INPUT', 'Expected texts of at least one token, an empty one came.', {
         argument: 'texts',

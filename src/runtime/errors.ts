@@ -19,15 +19,20 @@ export const errorTable = {
   },
   INPUT_TOO_LONG: {
     meaning: 'The input has more tokens than the model takes.',
-    action: 'Shorten it, or ask for `onOverflow: TRUNCATE`.',
+    action: 'Shorten it; where the field has `onOverflow`, TRUNCATE cuts it.',
   },
   QUERY_TOO_COSTLY: {
     meaning: 'The document is too deep, has too many aliases, or asks for too many tokens.',
     action: 'Split it into several documents, or lower what `extensions.limit` names.',
   },
   OVERLOADED: {
-    meaning: 'The queue is full or the server is stopping.',
+    meaning: "The queue is full, the model's worker is being started again, or the server is stopping.",
     action: 'Send the same request again after `extensions.retryAfterMs` milliseconds.',
+  },
+  MODEL_UNAVAILABLE: {
+    meaning: "The model's worker ended before it had the answer, or has been given up.",
+    action:
+      'Send the same request again after `extensions.retryAfterMs` milliseconds; where that is absent, choose another model, or unload it and load it again.',
   },
   INVALID_MODEL: {
     meaning: 'The files of a model are broken, incomplete or of a kind that is not served.',

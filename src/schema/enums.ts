@@ -2,7 +2,7 @@
 import { registerEnumType } from 'type-graphql';
 import type { EarlyStopping as RuntimeEarlyStopping } from '../runtime/decoding/sampling-params.ts';
 import type { FinishReason as RuntimeFinishReason } from '../runtime/decoding/stopping-criteria.ts';
-import type { EmbeddingLayer as RuntimeEmbeddingLayer } from '../runtime/engine/engine-client.ts';
+import type { EngineStatus, EmbeddingLayer as RuntimeEmbeddingLayer } from '../runtime/engine/engine-client.ts';
 import type { Device as RuntimeDevice, Precision as RuntimePrecision } from '../runtime/models/served-model.ts';
 import type { OverflowPolicy as RuntimeOverflowPolicy } from '../runtime/text-generation.ts';
 
@@ -17,6 +17,18 @@ registerEnumType(Precision, { name: 'Precision' });
 
 export const Device = { CPU: 'cpu', CUDA: 'cuda' } as const satisfies Record<Uppercase<RuntimeDevice>, RuntimeDevice>;
 registerEnumType(Device, { name: 'Device' });
+
+export const ModelStatus = {
+  READY: 'ready',
+  RESTARTING: 'restarting',
+  DRAINING: 'draining',
+  FAILED: 'failed',
+} as const satisfies Record<Uppercase<EngineStatus>, EngineStatus>;
+registerEnumType(ModelStatus, {
+  name: 'ModelStatus',
+  description:
+    'READY: it answers. RESTARTING: its worker ended and another is being started; requests are OVERLOADED. DRAINING: it is being unloaded. FAILED: its worker ended again and again; it is out of service until it is unloaded and loaded again.',
+});
 
 export const AdapterStatus = { LOADING: 'loading', READY: 'ready', DRAINING: 'draining', FAILED: 'failed' } as const;
 registerEnumType(AdapterStatus, { name: 'AdapterStatus' });

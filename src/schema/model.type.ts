@@ -2,7 +2,7 @@
 import { GraphQLDateTime } from 'graphql-scalars';
 import { Field, Float, ID, InputType, Int, ObjectType } from 'type-graphql';
 import { Adapter } from './adapter.type.ts';
-import { Device, ModelFamily, Precision, type ValueOf } from './enums.ts';
+import { Device, ModelFamily, ModelStatus, Precision, type ValueOf } from './enums.ts';
 
 @ObjectType()
 export class Model {
@@ -40,6 +40,9 @@ export class Model {
 
   @Field(() => Boolean)
   readonly isDefault!: boolean;
+
+  @Field(() => ModelStatus)
+  readonly status!: ValueOf<typeof ModelStatus>;
 
   @Field(() => Float, { description: 'Bytes of weights held in memory.' })
   readonly memoryBytes!: number;

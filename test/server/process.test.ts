@@ -53,6 +53,26 @@ test('one line says where, with which model, in which precision; health, GraphiQ
   assert.deepEqual(await exited, [0, null]);
 });
 
+test('a second signal ends it at once, in the middle of a generation', async (t) => {
+  const { child, url } = await start(t);
+  const root = url.replace(/\/graphql$/, '');
+  const connection = new TestConnection(root.replace(/^http/, 'ws'));
+  const decoding = { maxNewTokens: 500, minNewTokens: 500, doSample: true, numReturnSequences: 8 };
+  const events = connection.subscribe(GenerationStreamDocument, { input: { prompt: 'Hello', decoding } });
+  await events.next();
+  const dropped = assert.rejects(async () => {
+    for await (const _ of events);
+  });
+  const ready = async () => (await fetch(`${root}/health/ready`)).status;
+  const exited = once(child, 'exit');
+  child.kill('SIGTERM');
+  // the first one is heard
+  while ((await ready()) === 200);
+  child.kill('SIGTERM');
+  assert.deepEqual(await exited, [null, 'SIGTERM']);
+  await dropped;
+});
+
 test('a bad setting is said and ends the process', async () => {
   const child = spawn(process.execPath, ['--import', 'tsx', repositoryPath('src/main.ts')], {
     env: { ...process.env, PORT: 'many' },

@@ -42,7 +42,7 @@ export class EngineHarness {
       eosTokenIds: runner.eosTokenIds,
       decoderStartTokenId: runner.decoderStartTokenId,
       vocabularySize: runner.vocabularySize,
-      pieceText,
+      endOfText: (ids: readonly number[]) => ids.map(pieceText).join(''),
     };
     this.engine = new Engine(
       runner,

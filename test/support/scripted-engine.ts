@@ -26,7 +26,7 @@ export class ScriptedEngine implements EngineClient {
   readonly requests: GenerationRequest[] = [];
   /** The answers, each as long as its request runs. */
   readonly answers: Promise<GenerationOutput>[] = [];
-  readonly isServing = true;
+  readonly status = 'ready';
   pendingCount = 0;
 
   constructor(private readonly script: Script) {}

@@ -53,6 +53,23 @@ export const smallTokenizers = {
     cleanup: true,
   }),
   'ends of words': wordLevel(['the</w>', 'cat', 's</w>', 'é</w>', '.</w>'], { type: 'BPEDecoder', suffix: '</w>' }),
+  "GPT-2's bytes": wordLevel(
+    // é is Ã©, 你 is ä½ł; the last one begins nothing
+    ['the', 'Ġcat', 'cat', 's', 'Ġ', 'a', '.', 'Ã', '©', 'ä', '½', 'ł', 'sÃ', '©s', '½łĠ', 'Ģ'],
+    { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true },
+  ),
+  'marks of spaces': wordLevel(['▁the', '▁cat', 'cat', 's', '▁', '▁▁', 'é', '你', '▁s', '.', 'a'], {
+    type: 'Metaspace',
+    replacement: '▁',
+    prepend_scheme: 'always',
+    split: true,
+  }),
+  'marks of spaces, the first one too': wordLevel(['▁the', 'cat', '▁cat', 's', '▁', 'a'], {
+    type: 'Metaspace',
+    replacement: '▁',
+    prepend_scheme: 'never',
+    split: true,
+  }),
   'no decoder': wordLevel(['the', 'cat', 's', 'é', '.'], null),
 } as const;
 

@@ -6,7 +6,7 @@ import { createClient, type FormattedExecutionResult } from 'graphql-ws';
 import { WebSocket } from 'ws';
 import { readConfig } from '../../src/config.ts';
 import type { StepTrace } from '../../src/runtime/engine/step-plan.ts';
-import { startServer } from '../../src/server.ts';
+import { type ServerHooks, startServer } from '../../src/server.ts';
 
 export interface PublicError {
   readonly message: string;
@@ -93,10 +93,11 @@ export class TestConnection {
 export async function startTestServer(
   t: Pick<TestContext, 'after'>,
   environment: Readonly<Record<string, string>> = {},
+  hooks: ServerHooks = {},
 ): Promise<TestServer> {
   const traces: StepTrace[] = [];
   const config = readConfig({ PORT: '0', GISTQL_LOG_LEVEL: 'silent', GISTQL_THREADS: '2', ...environment });
-  const running = await startServer(config, { onStep: (trace) => traces.push(trace) });
+  const running = await startServer(config, { onStep: (trace) => traces.push(trace), ...hooks });
   const server = new TestServer(running.url, () => running.close());
   t.after(() => running.close());
   return Object.assign(server, { traces });

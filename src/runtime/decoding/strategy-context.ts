@@ -6,7 +6,8 @@ export interface StrategyContext {
   /** The first id of every history (encoder-decoder). */
   readonly decoderStartTokenId: number;
   readonly vocabularySize: number;
-  readonly pieceText: (id: number) => string;
+  /** As in StoppingOptions; absent: no request has stop strings. */
+  readonly endOfText?: (newTokenIds: readonly number[], length: number) => string;
 }
 
 const NO_ALTERNATIVES: GeneratedToken['alternatives'] = [];

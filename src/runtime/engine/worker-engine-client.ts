@@ -2,9 +2,10 @@
 import { Worker } from 'node:worker_threads';
 import type { TokensAppended } from '../decoding/decoding-strategy.ts';
 import { RuntimeError } from '../errors.ts';
-import type { EmbeddingLayer, EngineClient } from './engine-client.ts';
+import type { EmbeddingLayer, WorkerConnection } from './engine-client.ts';
 import type { GenerateOptions, GenerationOutput, GenerationRequest } from './generation-request.ts';
 import type { StepTrace } from './step-plan.ts';
+import type { WorkerLife } from './supervised-engine.ts';
 import { fromTransfer } from './transfer-error.ts';
 import type { FromWorker, ToWorker, WorkerSetup } from './worker-messages.ts';
 
@@ -44,19 +45,20 @@ interface PendingEmbed {
 /** What a full queue tells clients to wait until the mean of the last answers is known. */
 const FIRST_RETRY_MS = 1000;
 
-export class WorkerEngineClient implements EngineClient {
+export class WorkerEngineClient implements WorkerConnection {
   private readonly pending = new Map<string, Pending>();
   private readonly embeds = new Map<number, PendingEmbed>();
   private outbox: GenerationRequest[] = [];
   private nextEmbedId = 0;
   private meanTotalMs = FIRST_RETRY_MS;
   private closing: Promise<void> | undefined;
+  private loaded = false;
   private exitError: RuntimeError | undefined;
   private readonly exited: Promise<void>;
 
   private constructor(
     private readonly worker: Worker,
-    private readonly options: StartOptions,
+    private readonly options: StartOptions & WorkerLife,
   ) {
     worker.on('message', (message: FromWorker) => this.receive(message));
     worker.on('error', (cause) => this.failAll(cause));
@@ -71,9 +73,14 @@ export class WorkerEngineClient implements EngineClient {
   /** Starts a worker and resolves when its model is loaded. Rejects with the RuntimeError of the loader. */
   static async start(
     setup: WorkerSetup,
-    options: StartOptions,
+    options: StartOptions & WorkerLife,
   ): Promise<{ readonly client: WorkerEngineClient; readonly facts: LoadedFacts }> {
+    const { signal } = options;
+    signal.throwIfAborted();
     const worker = startWorker(setup);
+    // asked, not terminated: a thread that ends inside a call of onnxruntime-node 1.30.0 takes the process with it
+    const leave = (): void => worker.postMessage({ type: 'close' } satisfies ToWorker);
+    signal.addEventListener('abort', leave, { once: true });
     const loaded = new Promise<LoadedFacts>((resolve, reject) => {
       worker.on('message', (message: FromWorker) => {
         if (message.type === 'ready') resolve(message);
@@ -88,11 +95,9 @@ export class WorkerEngineClient implements EngineClient {
     } catch (error) {
       await worker.terminate();
       throw error;
+    } finally {
+      signal.removeEventListener('abort', leave);
     }
-  }
-
-  get isServing(): boolean {
-    return this.closing === undefined && this.exitError === undefined;
   }
 
   get pendingCount(): number {
@@ -138,20 +143,21 @@ export class WorkerEngineClient implements EngineClient {
     return this.closing;
   }
 
+  private get waitingCount(): number {
+    return this.pending.size + this.embeds.size;
+  }
+
   private refusal(): RuntimeError | undefined {
-    if (this.exitError !== undefined) return this.exitError;
     const { maxPending } = this.options.limits;
-    const waiting = this.pending.size + this.embeds.size;
-    if (this.closing === undefined && waiting < maxPending) return undefined;
-    const reason =
-      this.closing === undefined
-        ? `Expected at most ${maxPending} requests in work, one more came.`
-        : 'Expected a model in service, but it is being unloaded.';
     const retryAfterMs = Math.ceil(this.meanTotalMs);
-    return new RuntimeError('OVERLOADED', `${reason} Send it again in ${retryAfterMs} ms.`, {
-      limit: 'GISTQL_MAX_QUEUE',
-      retryAfterMs,
-    });
+    if (this.closing !== undefined) {
+      const message = `Expected a model in service, but it is being unloaded. Send it again in ${retryAfterMs} ms.`;
+      return new RuntimeError('OVERLOADED', message, { retryAfterMs });
+    }
+    if (this.exitError !== undefined) return this.exitError;
+    if (this.waitingCount < maxPending) return undefined;
+    const message = `Expected at most ${maxPending} requests in work, one more came. Send it again in ${retryAfterMs} ms.`;
+    return new RuntimeError('OVERLOADED', message, { limit: 'GISTQL_MAX_QUEUE', retryAfterMs });
   }
 
   private send(message: ToWorker): void {
@@ -211,6 +217,8 @@ export class WorkerEngineClient implements EngineClient {
         this.options.onStep?.(message.trace);
         return;
       case 'ready':
+        this.loaded = true;
+        return;
       case 'load-failed':
         return;
       default:
@@ -224,8 +232,10 @@ export class WorkerEngineClient implements EngineClient {
     return pending;
   }
 
-  private failAll(cause: unknown): void {
-    this.exitError ??= new RuntimeError('INTERNAL_SERVER_ERROR', 'The inference worker ended.', {}, { cause });
+  private failAll(cause: Error): void {
+    const closedInOrder = this.closing !== undefined && this.waitingCount === 0;
+    if (!this.loaded || closedInOrder || this.exitError !== undefined) return;
+    this.exitError = this.options.onEnded(cause);
     for (const requestId of [...this.pending.keys()]) this.take(requestId)?.reject(this.exitError);
     for (const embedId of [...this.embeds.keys()]) this.takeEmbed(embedId)?.reject(this.exitError);
   }

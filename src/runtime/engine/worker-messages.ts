@@ -2,6 +2,7 @@
 import type { TokensAppended } from '../decoding/decoding-strategy.ts';
 import type { ErrorCode, ErrorDetails } from '../errors.ts';
 import type { ModelConfig } from '../models/model-config.ts';
+import type { PieceVocabulary } from '../tokenizer/text-tail.ts';
 import type { EmbeddingLayer } from './engine-client.ts';
 import type { GenerationOutput, GenerationRequest } from './generation-request.ts';
 import type { SchedulerOptions } from './scheduler.ts';
@@ -11,8 +12,8 @@ import type { StepTrace } from './step-plan.ts';
 export interface WorkerSetup {
   readonly modelFolder: string;
   readonly config: ModelConfig;
-  /** The text that each id adds, for stop strings. */
-  readonly pieceTexts: readonly string[];
+  /** What texts are made of, for stop strings. */
+  readonly vocabulary: PieceVocabulary;
   readonly threadCount: number;
   readonly scheduler: SchedulerOptions;
   /** Whether each step is reported. */

@@ -1,8 +1,9 @@
 /** The inference worker's thread: loads one model, then runs its engine until it is told to close. */
-import { parentPort, workerData } from 'node:worker_threads';
+import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { createStrategy } from '../decoding/create-strategy.ts';
 import { invariant } from '../errors.ts';
 import { loadT5Runner } from '../models/load-t5.ts';
+import { TextTail } from '../tokenizer/text-tail.ts';
 import { Engine } from './engine.ts';
 import type { ModelRunner } from './model-runner.ts';
 import { toTransfer } from './transfer-error.ts';
@@ -17,11 +18,12 @@ function send(message: FromWorker): void {
 }
 
 function createEngine(runner: ModelRunner): Engine {
+  const tail = new TextTail(setup.vocabulary);
   const context = {
     eosTokenIds: runner.eosTokenIds,
     decoderStartTokenId: runner.decoderStartTokenId,
     vocabularySize: runner.vocabularySize,
-    pieceText: (id: number) => setup.pieceTexts[id] ?? '',
+    endOfText: (ids: readonly number[], length: number) => tail.of(ids, length),
   };
   return new Engine(
     runner,
@@ -97,8 +99,14 @@ function submit(engine: Engine, request: Extract<ToWorker, { type: 'generate' }>
   }
 }
 
+/** While the model loads nothing but `close` can come. */
+function reportProgress(stage: string, share: number): void {
+  if (port !== null && receiveMessageOnPort(port) !== undefined) throw new Error('the worker is not wanted any more');
+  send({ type: 'progress', stage, share });
+}
+
 try {
-  const loaded = await loadT5Runner(setup, (stage, share) => send({ type: 'progress', stage, share }));
+  const loaded = await loadT5Runner(setup, reportProgress);
   serve(loaded.runner, createEngine(loaded.runner));
   const { parameterCount, memoryBytes, warnings } = loaded;
   send({ type: 'ready', parameterCount, memoryBytes, warnings });

@@ -1,9 +1,12 @@
 /** The models in service: loads them, finds them, lets them go. */
 
+import type { Clock } from '../engine/clock.ts';
 import type { SchedulerOptions } from '../engine/scheduler.ts';
+import { SupervisedEngine, type SupervisorEvent } from '../engine/supervised-engine.ts';
 import { type StartOptions, WorkerEngineClient } from '../engine/worker-engine-client.ts';
 import { RuntimeError } from '../errors.ts';
 import { HuggingFaceTokenizer } from '../tokenizer/hugging-face-tokenizer.ts';
+import type { ModelConfig } from './model-config.ts';
 import { type ModelDirectories, readModelFiles } from './model-files.ts';
 import type { LoadModelRequest, ModelDirectory, ServedModel } from './served-model.ts';
 
@@ -17,6 +20,12 @@ export interface RegistryOptions {
   readonly engine: Omit<StartOptions, 'onProgress'>;
   readonly onProgress?: (modelId: string, stage: string, share: number) => void;
   readonly onWarning?: (modelId: string, warning: string) => void;
+  /** Called when a model's worker ended, is back, or is given up. */
+  readonly onWorker?: (modelId: string, event: SupervisorEvent) => void;
+  /** Once aborted, no worker that ended is started again. */
+  readonly stopping?: AbortSignal;
+  /** Says when a worker that ended is started again. */
+  readonly clock: Clock;
 }
 
 const MODEL_ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
@@ -87,7 +96,7 @@ export class ModelRegistry implements ModelDirectory {
   }
 
   private async open(id: string, source: string): Promise<ServedModel> {
-    const { directories, threadCount, maxInputTokens, scheduler, engine, onProgress, onWarning } = this.options;
+    const { directories, maxInputTokens, scheduler } = this.options;
     const files = await readModelFiles(source, directories);
     const tokenizer = await HuggingFaceTokenizer.open(files.tokenizerPath);
     const { vocabularySize } = files.config;
@@ -96,19 +105,8 @@ export class ModelRegistry implements ModelDirectory {
       throw new RuntimeError('INVALID_MODEL', message);
     }
     const config = { ...files.config, maxInputTokens: Math.min(files.config.maxInputTokens, maxInputTokens) };
-    const pieceTexts = Array.from({ length: vocabularySize }, (_, token) => tokenizer.pieceText(token));
-    const { client, facts } = await WorkerEngineClient.start(
-      {
-        modelFolder: files.folder,
-        config,
-        pieceTexts,
-        threadCount,
-        scheduler,
-        traceSteps: engine.onStep !== undefined,
-      },
-      { ...engine, onProgress: (stage, share) => onProgress?.(id, stage, share) },
-    );
-    for (const warning of facts.warnings) onWarning?.(id, warning);
+    const { engine, facts } = await this.startEngine(id, files.folder, config, tokenizer);
+    for (const warning of facts.warnings) this.options.onWarning?.(id, warning);
     return {
       id,
       source,
@@ -116,7 +114,7 @@ export class ModelRegistry implements ModelDirectory {
       generationDefaults: files.generationDefaults,
       templateId: files.templateId,
       tokenizer,
-      engine: client,
+      engine,
       maxRows: scheduler.maxRows,
       precision: 'fp32',
       device: 'cpu',
@@ -124,5 +122,21 @@ export class ModelRegistry implements ModelDirectory {
       memoryBytes: facts.memoryBytes,
       loadedAt: new Date(),
     };
+  }
+
+  private startEngine(id: string, modelFolder: string, config: ModelConfig, { vocabulary }: HuggingFaceTokenizer) {
+    const { threadCount, scheduler, engine, onProgress, onWorker, stopping, clock } = this.options;
+    const traceSteps = engine.onStep !== undefined;
+    const setup = { modelFolder, config, vocabulary, threadCount, scheduler, traceSteps };
+    const options = {
+      ...engine,
+      onProgress: (stage: string, share: number): void => onProgress?.(id, stage, share),
+    };
+    return SupervisedEngine.start({
+      start: (life) => WorkerEngineClient.start(setup, { ...options, ...life }),
+      onEvent: (event) => onWorker?.(id, event),
+      clock,
+      ...(stopping === undefined ? {} : { stopping }),
+    });
   }
 }

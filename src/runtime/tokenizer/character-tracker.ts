@@ -3,7 +3,7 @@
  * anywhere between bytes, and byte-fallback tokens (`<0xE2>`) are read as one run that is text or is not.
  */
 import { bytesOfPiece, endsInsideCharacter } from './byte-level.ts';
-import { isBytePiece } from './piece-decoder.ts';
+import { byteOfPiece } from './piece-decoder.ts';
 
 export interface CharacterTracker {
   /** Takes the next token; returns whether no token after it can change the text up to here. */
@@ -26,7 +26,7 @@ export class ByteFallbackTracker implements CharacterTracker {
 
   push(id: number): boolean {
     const piece = this.pieceOf(id);
-    if (piece !== undefined) this.settled = !isBytePiece(piece);
+    if (piece !== undefined) this.settled = byteOfPiece(piece) === undefined;
     return this.settled;
   }
 }

@@ -11,6 +11,7 @@ import {
 import { sliceCodePoints } from './code-points.ts';
 import { type DecoderConfig, decodePiece, decoderSteps } from './piece-decoder.ts';
 import { probeTokenizer } from './probe-tokenizer.ts';
+import type { PieceVocabulary } from './text-tail.ts';
 import type { BoundedEncoding, EncodedToken, EncodeOptions, Tokenizer } from './tokenizer.ts';
 
 interface AddedToken {
@@ -115,6 +116,11 @@ export class HuggingFaceTokenizer implements Tokenizer {
     if (this.steps.some(({ type }) => type === 'ByteLevel')) return new ByteLevelTracker(pieceOf);
     if (this.steps.some(({ type }) => type === 'ByteFallback')) return new ByteFallbackTracker(pieceOf);
     return new WholePieceTracker();
+  }
+
+  /** What decoded texts are made of when special tokens are left out. */
+  get vocabulary(): PieceVocabulary {
+    return { pieces: Array.from(this.pieces, (_, id) => this.visiblePiece(id)), steps: this.steps };
   }
 
   /** The piece of an id that adds text: neither special nor unknown. */

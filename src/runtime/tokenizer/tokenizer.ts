@@ -47,7 +47,7 @@ export interface Tokenizer {
   ): Promise<readonly EncodedToken[]>;
   /** Ids that are not in the vocabulary add nothing. `skipSpecialTokens`, default true. */
   decode(ids: readonly number[], options?: { readonly skipSpecialTokens?: boolean }): Promise<string>;
-  /** The text each id adds in the middle of a sequence ("▁Hello" is " Hello"; special tokens add ""), for stop strings. */
+  /** The text each id adds in the middle of a sequence ("▁Hello" is " Hello"; special tokens add ""). */
   pieceText(id: number): string;
   /** Tells of one sequence's tokens, as they come, where its text can no longer change. */
   trackCharacters(): CharacterTracker;

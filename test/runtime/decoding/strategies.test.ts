@@ -14,7 +14,7 @@ const CONTEXT = {
   eosTokenIds: [1],
   decoderStartTokenId: 0,
   vocabularySize: VOCABULARY,
-  pieceText: (id: number) => String.fromCharCode(96 + id),
+  endOfText: (ids: readonly number[]) => String.fromCharCode(...ids.map((id) => 96 + id)),
 };
 const PARSE = { defaults: {}, badWordsIds: [], drawSeed: () => 0, maxRows: 64 };
 
