@@ -58,7 +58,6 @@ async function run(
     eosTokenIds: runner.eosTokenIds,
     decoderStartTokenId: runner.decoderStartTokenId,
     vocabularySize: runner.vocabularySize,
-    pieceText: () => '',
   };
   const engine = new Engine(
     runner,
