@@ -1,10 +1,19 @@
 /** A typed array with dimensions: what graphs hold as weights and what sessions take and give. */
 
-export type TensorData = Float32Array | Int32Array | BigInt64Array;
+export type ElementType = 'float32' | 'int8' | 'int32' | 'int64' | 'uint8';
+export type TensorData = Float32Array | Int32Array | BigInt64Array | Int8Array | Uint8Array;
 
 export interface TensorValue<D extends TensorData = TensorData> {
   readonly data: D;
   readonly dims: readonly number[];
+}
+
+/** Returns the ONNX name of an array's elements. */
+export function elementTypeOf(data: TensorData): ElementType {
+  if (data instanceof Float32Array) return 'float32';
+  if (data instanceof Int32Array) return 'int32';
+  if (data instanceof BigInt64Array) return 'int64';
+  return data instanceof Int8Array ? 'int8' : 'uint8';
 }
 
 /** Returns a float32 tensor; the data is shared, not copied. */
@@ -14,6 +23,11 @@ export function floatTensor(data: Float32Array, dims: readonly number[]): Tensor
 
 /** Returns an int32 tensor; the data is shared, not copied. */
 export function intTensor(data: Int32Array, dims: readonly number[]): TensorValue<Int32Array> {
+  return { data, dims };
+}
+
+/** Returns an int8 or uint8 tensor; the data is shared, not copied. */
+export function byteTensor(data: Int8Array | Uint8Array, dims: readonly number[]): TensorValue {
   return { data, dims };
 }
 

@@ -4,11 +4,10 @@
  * a profile reads like the model.
  */
 import { invariant } from '../errors.ts';
-import { longTensor, type TensorValue } from '../tensor.ts';
+import { type ElementType, longTensor, type TensorValue } from '../tensor.ts';
 import {
   type AttributeValue,
   type Dimension,
-  type ElementType,
   encodeModel,
   type NodeSpec,
   type OnnxModel,
@@ -21,7 +20,13 @@ export type Value = string & { readonly brand: 'graph value' };
 type Attributes = Readonly<Record<string, AttributeValue>>;
 
 /** Operators outside the ONNX standard that ONNX Runtime's CPU provider has. */
-const MICROSOFT_OPERATORS = new Set(['FusedMatMul', 'SkipSimplifiedLayerNormalization', 'FastGelu', 'QuickGelu']);
+const MICROSOFT_OPERATORS = new Set([
+  'FusedMatMul',
+  'MatMulIntegerToFloat',
+  'SkipSimplifiedLayerNormalization',
+  'FastGelu',
+  'QuickGelu',
+]);
 
 export class GraphBuilder {
   private readonly nodes: NodeSpec[] = [];

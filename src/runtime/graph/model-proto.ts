@@ -4,9 +4,8 @@
  * external data, so that the bytes stay small whatever the model's size.
  */
 import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
-import type { TensorData, TensorValue } from '../tensor.ts';
+import { type ElementType, elementTypeOf, type TensorValue } from '../tensor.ts';
 
-export type ElementType = 'float32' | 'int32' | 'int64';
 /** A number is a fixed size; a name is a size known when the graph runs. */
 export type Dimension = number | string;
 /** Integers, floats, strings and lists of integers, as NodeProto attributes. */
@@ -43,7 +42,7 @@ export interface OnnxModel {
 
 const IR_VERSION = 10;
 const OPSETS = { '': 21, 'com.microsoft': 1 } as const;
-const ELEMENT_TYPES: Record<ElementType, number> = { float32: 1, int32: 6, int64: 7 };
+const ELEMENT_TYPES: Record<ElementType, number> = { float32: 1, uint8: 2, int8: 3, int32: 6, int64: 7 };
 /** Initializers below this many bytes are written into the model itself. */
 const INLINE_BYTES = 1024;
 
@@ -87,11 +86,6 @@ function writeNode(writer: BinaryWriter, node: NodeSpec): void {
     message(writer, 5, (inner) => writeAttribute(inner, name, value));
   }
   if (node.domain !== '') text(writer, 7, node.domain);
-}
-
-function elementTypeOf(data: TensorData): ElementType {
-  if (data instanceof Float32Array) return 'float32';
-  return data instanceof Int32Array ? 'int32' : 'int64';
 }
 
 function writeInitializer(writer: BinaryWriter, name: string, tensor: TensorValue, bytes: Uint8Array): void {
