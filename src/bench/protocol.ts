@@ -43,6 +43,7 @@ function paramsFor(newTokens: number, numBeams: number): SamplingParams {
     stop: [],
     badWordsIds: [],
     topLogprobs: 0,
+    logprobs: false,
   };
 }
 

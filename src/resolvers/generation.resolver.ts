@@ -1,4 +1,5 @@
-import { Arg, Ctx, Mutation, Resolver, Root, Subscription } from 'type-graphql';
+import type { GraphQLResolveInfo } from 'graphql';
+import { Arg, Ctx, Info, Mutation, Resolver, Root, Subscription } from 'type-graphql';
 import type { Context } from '../context.ts';
 import type { SummaryRequest } from '../runtime/summarization.ts';
 import type { TextGenerationEvent, TextRequest } from '../runtime/text-generation.ts';
@@ -11,14 +12,25 @@ import {
 } from '../schema/generation.type.ts';
 import { SummarizeInput, Summary } from '../schema/summary.type.ts';
 import { abortable } from './abortable.ts';
+import { asksFor } from './asks-for.ts';
 import { checkAdapters, toEvent, toGeneration, toSummary } from './shape.ts';
 
-function toTextRequest({ prompt, model, decoding, adapters, onOverflow }: GenerateInput): TextRequest {
+/** Fields that need the log-probabilities of the tokens. */
+const LOGPROB_FIELDS: ReadonlySet<string> = new Set(['logprob', 'score']);
+
+function toTextRequest(input: GenerateInput, info: GraphQLResolveInfo): TextRequest {
+  const { prompt, model, decoding, adapters, onOverflow } = input;
   checkAdapters(adapters);
-  return { prompt, modelId: model ?? null, decoding: decoding ?? null, onOverflow: onOverflow ?? 'error' };
+  return {
+    prompt,
+    modelId: model ?? null,
+    decoding: decoding ?? null,
+    onOverflow: onOverflow ?? 'error',
+    logprobs: asksFor(info, LOGPROB_FIELDS),
+  };
 }
 
-function toSummaryRequest(input: SummarizeInput): SummaryRequest {
+function toSummaryRequest(input: SummarizeInput, info: GraphQLResolveInfo): SummaryRequest {
   const { text, model, template, shots, decoding, adapters, onOverflow } = input;
   checkAdapters(adapters);
   return {
@@ -28,12 +40,14 @@ function toSummaryRequest(input: SummarizeInput): SummaryRequest {
     shots: shots ?? null,
     decoding: decoding ?? null,
     onOverflow: onOverflow ?? 'truncate',
+    logprobs: asksFor(info, LOGPROB_FIELDS),
   };
 }
 
 interface StreamSource {
   readonly args: { readonly input: unknown };
   readonly context: Context;
+  readonly info: GraphQLResolveInfo;
 }
 
 @Resolver()
@@ -42,8 +56,9 @@ export class GenerationResolver {
   async generate(
     @Arg('input', () => GenerateInput) input: GenerateInput,
     @Ctx() context: Context,
+    @Info() info: GraphQLResolveInfo,
   ): Promise<Generation> {
-    const request = toTextRequest(input);
+    const request = toTextRequest(input, info);
     const generation = await context.generations.load(() => context.services.generator.prepare(request));
     return toGeneration(generation, context.services.models.defaultId);
   }
@@ -52,16 +67,17 @@ export class GenerationResolver {
   async summarize(
     @Arg('input', () => SummarizeInput) input: SummarizeInput,
     @Ctx() context: Context,
+    @Info() info: GraphQLResolveInfo,
   ): Promise<Summary> {
-    const request = toSummaryRequest(input);
+    const request = toSummaryRequest(input, info);
     const summary = await context.generations.load(() => context.services.summarizer.prepare(request));
     return toSummary(summary, context.services.models.defaultId);
   }
 
   @Subscription(() => GenerationEvent, {
-    subscribe: ({ args, context }: StreamSource) =>
+    subscribe: ({ args, context, info }: StreamSource) =>
       abortable(context.signal, (signal) =>
-        context.services.generator.stream(toTextRequest(args.input as GenerateInput), { signal }),
+        context.services.generator.stream(toTextRequest(args.input as GenerateInput, info), { signal }),
       ),
   })
   generationStream(
@@ -73,9 +89,9 @@ export class GenerationResolver {
   }
 
   @Subscription(() => GenerationEvent, {
-    subscribe: ({ args, context }: StreamSource) =>
+    subscribe: ({ args, context, info }: StreamSource) =>
       abortable(context.signal, (signal) =>
-        context.services.summarizer.stream(toSummaryRequest(args.input as SummarizeInput), { signal }),
+        context.services.summarizer.stream(toSummaryRequest(args.input as SummarizeInput, info), { signal }),
       ),
   })
   summaryStream(

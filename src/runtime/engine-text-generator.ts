@@ -123,9 +123,9 @@ export class EngineTextGenerator implements TextGenerator {
     }
   }
 
-  private async check({ prompt, modelId, decoding, onOverflow }: TextRequest): Promise<CheckedRequest> {
+  private async check({ prompt, modelId, decoding, onOverflow, logprobs }: TextRequest): Promise<CheckedRequest> {
     const model = this.models.get(modelId);
-    const params = await this.parseDecoding(model, decoding ?? {});
+    const params = await this.parseDecoding(model, decoding ?? {}, logprobs ?? true);
     const most = model.config.maxInputTokens;
     const { ids, tokenCount, text, truncated } = await model.tokenizer.encodeWithin(prompt, most);
     if (truncated && onOverflow === 'error') throw inputTooLong(tokenCount, most);
@@ -137,7 +137,11 @@ export class EngineTextGenerator implements TextGenerator {
     return { id: this.createId(), model, prompt: text, promptTokenIds: ids, truncated, params };
   }
 
-  private async parseDecoding(model: ServedModel, decoding: DecodingOptions): Promise<SamplingParams> {
+  private async parseDecoding(
+    model: ServedModel,
+    decoding: DecodingOptions,
+    logprobs: boolean,
+  ): Promise<SamplingParams> {
     const badWords = decoding.badWords ?? [];
     checkWords('stop', decoding.stop ?? [], MAX_STOP_STRINGS);
     checkWords('badWords', badWords, MAX_BAD_WORDS);
@@ -146,6 +150,7 @@ export class EngineTextGenerator implements TextGenerator {
       badWordsIds: await encodeBadWords(model, badWords),
       drawSeed: this.drawSeed,
       maxRows: model.maxRows,
+      logprobs,
     });
   }
 }

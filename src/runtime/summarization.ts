@@ -35,6 +35,8 @@ export interface SummaryRequest {
   readonly shots?: readonly Shot[] | null;
   readonly decoding?: DecodingOptions | null;
   readonly onOverflow: OverflowPolicy;
+  /** As in TextRequest. */
+  readonly logprobs?: boolean;
 }
 
 export interface Summary {

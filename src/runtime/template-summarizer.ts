@@ -51,12 +51,12 @@ export class TemplateSummarizer implements Summarizer {
   }
 
   private async buildRequest(request: SummaryRequest): Promise<{ textRequest: TextRequest; truncated: boolean }> {
-    const { text, modelId, templateId, shots, decoding, onOverflow } = request;
+    const { text, modelId, templateId, shots, decoding, onOverflow, logprobs } = request;
     const model = this.models.get(modelId);
     const frame = framePrompt(this.templateFor(model, templateId), shots ?? []);
     const { text: prompt, truncated } = await fitDialogue(model, frame, text, onOverflow === 'truncate');
     const textRequest = { prompt, modelId: model.id, decoding: decoding ?? null, onOverflow: 'error' as const };
-    return { textRequest, truncated };
+    return { textRequest: logprobs === undefined ? textRequest : { ...textRequest, logprobs }, truncated };
   }
 }
 

@@ -11,6 +11,8 @@ export interface TextRequest {
   readonly modelId?: string | null;
   readonly decoding?: DecodingOptions | null;
   readonly onOverflow: OverflowPolicy;
+  /** Whether `logprob` and `score` will be read; they may be NaN where not. Default: true. */
+  readonly logprobs?: boolean;
 }
 
 interface TextToken {

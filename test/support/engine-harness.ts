@@ -15,12 +15,18 @@ export interface Asked {
   readonly promptTokenIds: readonly number[];
   readonly options?: DecodingOptions;
   readonly badWordsIds?: readonly (readonly number[])[];
+  readonly logprobs?: boolean;
 }
 
 /** Loads the model of folder `name` below `parent`. */
-export async function loadRunner(parent: string, name: string): Promise<{ runner: T5Runner; files: ModelFiles }> {
+export async function loadRunner(
+  parent: string,
+  name: string,
+  options: { readonly screened?: boolean } = {},
+): Promise<{ runner: T5Runner; files: ModelFiles }> {
   const files = await readModelFiles(`dir:${name}`, { embedded: parent, models: parent });
-  const loaded = await loadT5Runner({ modelFolder: files.folder, config: files.config, threadCount: 2 }, () => {});
+  const { folder: modelFolder, config } = files;
+  const loaded = await loadT5Runner({ modelFolder, config, threadCount: 2, ...options }, () => {});
   return { runner: loaded.runner, files };
 }
 
@@ -68,8 +74,9 @@ export class EngineHarness {
     );
   }
 
-  submit({ id, promptTokenIds, options = {}, badWordsIds = [] }: Asked): void {
-    const params = parseSamplingParams(options, { defaults: {}, badWordsIds, drawSeed: () => 1, maxRows: 64 });
+  submit({ id, promptTokenIds, options = {}, badWordsIds = [], logprobs = true }: Asked): void {
+    const context = { defaults: {}, badWordsIds, drawSeed: () => 1, maxRows: 64, logprobs };
+    const params = parseSamplingParams(options, context);
     this.engine.submit({ id, promptTokenIds, params, stream: true });
   }
 

@@ -61,7 +61,8 @@ export class BeamSearch implements DecodingStrategy {
     this.edits = this.running.map(({ ids }) =>
       editsOf(params, [context.decoderStartTokenId, ...ids], ids.length, context.eosTokenIds),
     );
-    this.wanted = this.edits.map((edits) => needsOf(edits, this.keptCount, params.topLogprobs, false));
+    const wanted = { count: this.keptCount, alternatives: params.topLogprobs, allLogits: false, scored: true };
+    this.wanted = this.edits.map((edits) => needsOf(edits, wanted));
     return this.wanted;
   }
 

@@ -13,11 +13,13 @@ export interface RowNeeds {
   readonly askedIds: readonly number[];
   /** Whether the whole row of logits is wanted. */
   readonly allLogits: boolean;
+  /** Whether only the order of the highest logits matters: then `logSumExp` may be NaN and logits be rounded otherwise. */
+  readonly orderOnly: boolean;
 }
 
 /** One row's next-token scores: the model's own logits, before any processor. */
 export interface RowScores {
-  /** log Σ exp(logit) over the vocabulary; a token's log-probability is its logit minus this. */
+  /** log Σ exp(logit) over the vocabulary; a token's log-probability is its logit minus this. NaN: not computed. */
   readonly logSumExp: number;
   /** Ids by falling logit, the lower id first among equals; at least `topCount` of them (fewer only when the vocabulary ends). */
   readonly topIds: ArrayLike<number>;
@@ -49,7 +51,7 @@ export interface Advance {
 
 interface ScoredToken {
   readonly id: number;
-  /** log-softmax of the model's own logits, before any processor. */
+  /** log-softmax of the model's own logits, before any processor; NaN unless `SamplingParams.logprobs`. */
   readonly logprob: number;
 }
 
@@ -61,7 +63,7 @@ export interface GeneratedToken extends ScoredToken {
 export interface GeneratedSequence {
   /** New tokens only, the end token included where it was chosen. */
   readonly tokens: readonly GeneratedToken[];
-  /** Beams: length-penalised sum of processed log-probabilities. Otherwise: the sum of `tokens[].logprob`. */
+  /** Beams: length-penalised sum of processed log-probabilities. Otherwise: the sum of `tokens[].logprob`, NaN as they. */
   readonly score: number;
   readonly finishReason: FinishReason;
 }

@@ -55,7 +55,9 @@ export class IndependentSearch implements DecodingStrategy {
     // the first step has one row, from which every sequence takes its own first token
     const rows = this.step === 0 ? this.rows.slice(0, 1) : this.running();
     this.edits = rows.map((row) => editsOf(params, row.history, row.tokens.length, this.context.eosTokenIds));
-    this.wanted = this.edits.map((edits) => needsOf(edits, count, params.topLogprobs, !listed));
+    const scored = params.doSample || params.logprobs;
+    const wanted = { count, alternatives: params.topLogprobs, allLogits: !listed, scored };
+    this.wanted = this.edits.map((edits) => needsOf(edits, wanted));
     return this.wanted;
   }
 

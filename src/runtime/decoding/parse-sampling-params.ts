@@ -8,6 +8,8 @@ export interface ParseContext {
   readonly badWordsIds: readonly (readonly number[])[];
   /** Draws a seed when sampling was asked for without one. */
   readonly drawSeed: () => number;
+  /** Whether log-probabilities or scores will be read. Default: true. */
+  readonly logprobs?: boolean;
   /** Rows that may run at once: the most beams or sequences that can be asked for. */
   readonly maxRows: number;
 }
@@ -139,5 +141,6 @@ export function parseSamplingParams(options: DecodingOptions, context: ParseCont
     stop: options.stop ?? [],
     badWordsIds,
     topLogprobs: pick('topLogprobs', 0),
+    logprobs: context.logprobs ?? true,
   };
 }

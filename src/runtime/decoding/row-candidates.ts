@@ -7,13 +7,26 @@ import { invariant } from '../errors.ts';
 import type { RowNeeds, RowScores } from './decoding-strategy.ts';
 import { type Candidate, penalize, type RowEdits, sortCandidates } from './logits-processors.ts';
 
-/** What must be reported so that the best `count` candidates can be told; `atLeast`: alternatives to list beside them. */
-export function needsOf(edits: RowEdits, count: number, atLeast: number, allLogits: boolean): RowNeeds {
+export interface CandidateNeeds {
+  /** Best candidates that must be told. */
+  readonly count: number;
+  /** Alternatives to list beside them. */
+  readonly alternatives: number;
+  /** Whether candidates are the whole vocabulary. */
+  readonly allLogits: boolean;
+  /** Whether the candidates' scores are read, beyond their order. */
+  readonly scored: boolean;
+}
+
+/** What must be reported of a row so that its candidates can be told. */
+export function needsOf(edits: RowEdits, { count, alternatives, allLogits, scored }: CandidateNeeds): RowNeeds {
   const affected = edits.banned.size + edits.penalized.size;
   return {
-    topCount: Math.max(1, atLeast, allLogits ? 1 : count + affected),
+    topCount: Math.max(1, alternatives, allLogits ? 1 : count + affected),
     askedIds: [...edits.penalized],
     allLogits,
+    // a penalty changes the order, by the logits' own values
+    orderOnly: !scored && alternatives === 0 && edits.penalized.size === 0,
   };
 }
 

@@ -52,4 +52,6 @@ export interface SamplingParams {
   /** Each bad word as the token ids it means; never empty lists. */
   readonly badWordsIds: readonly (readonly number[])[];
   readonly topLogprobs: number;
+  /** Whether log-probabilities and scores will be read; the tokens are the same either way, and sooner made without. */
+  readonly logprobs: boolean;
 }

@@ -3,6 +3,7 @@ import { WeightFiles } from '../../storage/model-folder.ts';
 import { Session } from '../session.ts';
 import type { T5Config } from './model-config.ts';
 import { withModelErrors } from './model-files.ts';
+import { OutputHead } from './output-head.ts';
 import { buildT5Decoder, buildT5Encoder } from './t5-graphs.ts';
 import { readT5Parameters } from './t5-parameters.ts';
 import { T5Runner } from './t5-runner.ts';
@@ -19,12 +20,14 @@ export interface LoadOptions {
   readonly modelFolder: string;
   readonly config: T5Config;
   readonly threadCount: number;
+  /** As in OutputHeadOptions. */
+  readonly screened?: boolean;
 }
 
 const FLOAT_BYTES = 4;
 
 export function loadT5Runner(
-  { modelFolder, config, threadCount }: LoadOptions,
+  { modelFolder, config, ...options }: LoadOptions,
   onProgress: (stage: string, share: number) => void,
 ): Promise<LoadedRunner> {
   return withModelErrors(async () => {
@@ -38,14 +41,17 @@ export function loadT5Runner(
         if (done % 50 === 0) onProgress('weights', done / total);
       });
       onProgress('encoder', 0);
-      const encoder = await Session.create(buildT5Encoder(config, parameters), { threadCount });
+      const encoder = await Session.create(buildT5Encoder(config, parameters), options);
       onProgress('decoder', 0);
-      const decoder = await Session.create(buildT5Decoder(config, parameters), { threadCount });
-      const runner = new T5Runner(config, { encoder, decoder }, parameters.embeddings);
-      const parameterCount = t5ParameterCount(config, parameters.head !== parameters.embeddings);
+      const decoder = await Session.create(buildT5Decoder(config, parameters), options);
+      onProgress('head', 0);
+      const head = await OutputHead.create(parameters.head, config.hiddenSize, options);
+      const runner = new T5Runner(config, { encoder, decoder }, head, parameters.embeddings);
+      const untied = parameters.head !== parameters.embeddings;
+      const parameterCount = t5ParameterCount(config, untied);
       // the embedding table stays beside the head that the session packed for itself
-      const tied = parameters.head === parameters.embeddings ? parameters.embeddings.length : 0;
-      return { runner, parameterCount, memoryBytes: (parameterCount + tied) * FLOAT_BYTES, warnings };
+      const table = untied ? 0 : parameters.embeddings.length * FLOAT_BYTES;
+      return { runner, parameterCount, memoryBytes: parameterCount * FLOAT_BYTES + table + head.screenBytes, warnings };
     } finally {
       await files.close();
     }

@@ -3,7 +3,8 @@
  * weights is Hugging Face's).
  *
  *   encoder: embedded source [b, s, d] → states, and the keys and values of the source for every decoder layer
- *   decoder: one new token for each running row → its scores, and its own new keys and values for the caller to keep
+ *   decoder: one new token for each running row → the states for the output head (output-head.ts), and its own new
+ *            keys and values for the caller to keep
  *
  * The word embeddings are looked up by the caller: both graphs and `embed` then share one table.
  */
@@ -165,9 +166,8 @@ function bySection(
 
 /**
  * Inputs: token_embeddings [r, d]; section_sizes [2] (rows that are singles, rows that are in groups; in this order);
- * the sections' own (attention.ts); top_count [1]; asked_index [n, 2] of (row, id).
- * Outputs: new_cache [r, layers·2·H·dk] (keys, then values, of each layer); log_sum_exp [r, 1]; top_logits and
- * top_ids [r, top_count]; asked_logits [n]; logits [r, vocabulary]. A run copies out only what it names.
+ * the sections' own (attention.ts).
+ * Outputs: states [r, d]; new_cache [r, layers·2·H·dk] (keys, then values, of each layer).
  */
 export function buildT5Decoder(config: T5Config, parameters: T5Parameters): OnnxModel {
   const writer = new T5GraphWriter('t5-decoder', config, true);
@@ -218,27 +218,8 @@ export function buildT5Decoder(config: T5Config, parameters: T5Parameters): Onnx
   });
   const cacheSize = newCache.length * width(config);
   graph.output(graph.node('Concat', newCache, { axis: -1 }), 'new_cache', 'float32', ['rows', cacheSize]);
-  const logits = linear(graph, states, writer.matrix('head', parameters.head, config.hiddenSize));
-  declareScores(graph, logits, config.vocabularySize);
+  graph.output(states, 'states', 'float32', ['rows', config.hiddenSize]);
   return graph.build();
-}
-
-/** What the strategies read of the logits [r, vocabulary]: little, because whole rows are slow to copy out. */
-function declareScores(graph: GraphBuilder, logits: Value, vocabularySize: number): void {
-  graph.output(logits, 'logits', 'float32', ['rows', vocabularySize]);
-  const topCount = graph.input('top_count', 'int64', [1]);
-  const best = graph.nodeWithOutputs('TopK', [logits, topCount], { axis: -1, largest: 1, sorted: 1 }, 2);
-  const [topLogits, topIds] = best as [Value, Value];
-  graph.output(topLogits, 'top_logits', 'float32', ['rows', 'top']);
-  // int32 halves what is copied and spares JavaScript the BigInts; ids are far below 2^31
-  graph.output(graph.node('Cast', [topIds], { to: 6 }), 'top_ids', 'int32', ['rows', 'top']);
-  // log Σ exp by way of LogSoftmax, whose rows do not depend on how many there are; those of Log and ReduceSum do
-  const maximum = graph.node('ReduceMax', [logits, graph.integers(1)], { keepdims: 1 });
-  const logProbabilities = graph.node('LogSoftmax', [logits], { axis: -1 });
-  const highest = graph.node('ReduceMax', [logProbabilities, graph.integers(1)], { keepdims: 1 });
-  graph.output(graph.node('Sub', [maximum, highest]), 'log_sum_exp', 'float32', ['rows', 1]);
-  const asked = graph.input('asked_index', 'int64', ['asked', 2]);
-  graph.output(graph.node('GatherND', [logits, asked]), 'asked_logits', 'float32', ['asked']);
 }
 
 /** Appends the row of -inf that masked positions index. table [buckets, H] → [buckets + 1, H]. */

@@ -1,5 +1,4 @@
-/** Runs T5's two graphs: turns a step plan into tensors and the outputs into scores. */
-import type { RowScores } from '../decoding/decoding-strategy.ts';
+/** Runs T5's two graphs and its output head: turns a step plan into tensors and the outputs into scores. */
 import { KvCache } from '../engine/kv-cache.ts';
 import type { EncodedSource, ModelRunner, StepScores } from '../engine/model-runner.ts';
 import type { ScheduledRequest } from '../engine/scheduled-request.ts';
@@ -8,6 +7,7 @@ import { invariant } from '../errors.ts';
 import type { Session, SessionOutputs } from '../session.ts';
 import { floatTensor, intTensor, longTensor, type TensorValue } from '../tensor.ts';
 import type { T5Config } from './model-config.ts';
+import type { OutputHead } from './output-head.ts';
 import { decoderBuckets, encoderBuckets } from './relative-buckets.ts';
 
 /** Sources are padded to a multiple of this: the kernels' widest vector, so that padding leaves every bit as it is. */
@@ -25,6 +25,7 @@ export class T5Runner implements ModelRunner {
   constructor(
     private readonly config: T5Config,
     private readonly sessions: { readonly encoder: Session; readonly decoder: Session },
+    private readonly head: OutputHead,
     /** [vocabulary, d] */
     private readonly embeddings: Float32Array,
   ) {
@@ -82,42 +83,16 @@ export class T5Runner implements ModelRunner {
     const queries = Math.max(2, ...plan.groups.map(({ paths }) => paths.rowCount));
     this.feedSection(feeds, 'groups', plan.groups, caches.groups, queries);
     feedGroupRows(feeds, plan.groups, queries);
-    const asked = plan.needs.flatMap(({ askedIds }, row) => askedIds.flatMap((id) => [row, id]));
-    feeds.asked_index = longTensor(asked, [asked.length / 2, 2]);
-    // two at least: for a single one the kernel takes a slower way
-    const topCount = Math.min(this.config.vocabularySize, Math.max(2, ...plan.needs.map((need) => need.topCount)));
-    feeds.top_count = longTensor([topCount]);
-    const names = ['new_cache', 'log_sum_exp', 'top_logits', 'top_ids'];
-    if (asked.length > 0) names.push('asked_logits');
-    if (plan.needs.some(({ allLogits }) => allLogits)) names.push('logits');
-    const outputs = await this.sessions.decoder.run(feeds, names);
-    return this.readOutputs(plan, outputs, topCount);
+    const outputs = await this.sessions.decoder.run(feeds, ['new_cache', 'states']);
+    const newCache = outputs.floats('new_cache');
+    const scores = await this.head.score(outputs.floats('states'), plan.needs);
+    return { scores, newCache, newCacheStride: newCache.length / plan.rowCount };
   }
 
   async dispose(): Promise<void> {
     await this.sessions.encoder.dispose();
     await this.sessions.decoder.dispose();
-  }
-
-  private readOutputs(plan: StepPlan, outputs: SessionOutputs, topCount: number): StepScores {
-    const logSumExp = outputs.floats('log_sum_exp');
-    const topLogits = outputs.floats('top_logits');
-    const topIds = outputs.ints('top_ids');
-    const vocabulary = this.config.vocabularySize;
-    let askedOffset = 0;
-    const scores = plan.needs.map(({ askedIds, allLogits }, row): RowScores => {
-      const askedStart = askedOffset;
-      askedOffset += askedIds.length;
-      return {
-        logSumExp: logSumExp[row] as number,
-        topIds: topIds.subarray(row * topCount, (row + 1) * topCount),
-        topLogits: topLogits.subarray(row * topCount, (row + 1) * topCount),
-        askedLogits: askedIds.length > 0 ? outputs.floats('asked_logits').subarray(askedStart, askedOffset) : [],
-        logits: allLogits ? outputs.floats('logits').subarray(row * vocabulary, (row + 1) * vocabulary) : undefined,
-      };
-    });
-    const newCache = outputs.floats('new_cache');
-    return { scores, newCache, newCacheStride: newCache.length / plan.rowCount };
+    await this.head.dispose();
   }
 
   /** Fills a section's masks and cache views: bias index [g, q, positions + q], source mask [g, 1, 1, source]. */

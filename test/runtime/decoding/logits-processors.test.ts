@@ -80,7 +80,7 @@ test('the best candidates of a few logits = those of the whole row', () => {
     const edits = editsOf(params, history, history.length - 1, EOS);
     const count = 1 + Math.floor(next() * 8);
     const pick = (all: boolean): readonly Candidate[] => {
-      const needs = needsOf(edits, count, 0, all);
+      const needs = needsOf(edits, { count, alternatives: 0, allLogits: all, scored: true });
       return candidatesOf(scoresOf(logits, needs), needs, edits, params.repetitionPenalty, (logit) => logit).slice(
         0,
         count,

@@ -60,7 +60,7 @@ function enumerate(
   const ids = history.slice(1);
   if (ids.at(-1) === 1 || ids.length === most) return [{ ids, score }];
   const logits = toyLogits(seed, history);
-  const { logSumExp } = scoresOf(logits, { topCount: 1, askedIds: [], allLogits: false });
+  const { logSumExp } = scoresOf(logits, { topCount: 1, askedIds: [], allLogits: false, orderOnly: false });
   return [...logits].flatMap((logit, id) => enumerate(seed, most, [...history, id], score + logit - logSumExp));
 }
 

@@ -22,7 +22,7 @@ class ForcedTokens implements DecodingStrategy {
   constructor(private readonly tokenIds: readonly number[]) {}
 
   needs(): ReturnType<DecodingStrategy['needs']> {
-    return [{ topCount: 1, askedIds: [], allLogits: true }];
+    return [{ topCount: 1, askedIds: [], allLogits: true, orderOnly: false }];
   }
 
   advance([scores]: Parameters<DecodingStrategy['advance']>[0]): ReturnType<DecodingStrategy['advance']> {

@@ -1,0 +1,170 @@
+/** What a screened head says is what the whole head says: the same ids in the same order, or it says nothing. */
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import type { RowNeeds } from '../../../src/runtime/decoding/decoding-strategy.ts';
+import { HeadScreen } from '../../../src/runtime/models/head-screen.ts';
+import { OutputHead } from '../../../src/runtime/models/output-head.ts';
+import type { T5Runner } from '../../../src/runtime/models/t5-runner.ts';
+import { EngineHarness, loadRunner } from '../../support/engine-harness.ts';
+import { repositoryPath } from '../../support/oracle.ts';
+import { seededNumbers } from '../../support/seeded-numbers.ts';
+
+const SEED = 20261124;
+const [VOCABULARY, SIZE, ROWS] = [3000, 48, 40];
+
+/** Sums of uniform draws, near enough to normal. */
+function normals(count: number, next: () => number): Float32Array {
+  return Float32Array.from({ length: count }, () => next() + next() + next() + next() - 2);
+}
+
+/** Ids by falling logit in float64, the lower id first among equals. */
+function ranking(head: Float32Array, state: Float32Array): readonly number[] {
+  const logits = Array.from({ length: head.length / SIZE }, (_, id) =>
+    state.reduce((sum, value, index) => sum + value * (head[id * SIZE + index] as number), 0),
+  );
+  return [...logits.keys()].sort((a, b) => (logits[b] as number) - (logits[a] as number) || a - b);
+}
+
+async function withScreen(head: Float32Array, use: (screen: HeadScreen) => Promise<void>): Promise<void> {
+  const screen = await HeadScreen.create(head, SIZE, 1);
+  try {
+    await use(screen);
+  } finally {
+    await screen.dispose();
+  }
+}
+
+test('most rows of a head without structure are proven, and every one is right', async () => {
+  const next = seededNumbers(SEED);
+  const head = normals(VOCABULARY * SIZE, next);
+  const states = normals(ROWS * SIZE, next);
+  const counts = Array.from({ length: ROWS }, (_, row) => 1 + (row % 3));
+  await withScreen(head, async (screen) => {
+    const answers = await screen.highest(states, counts);
+    for (const [row, answer] of answers.entries()) {
+      if (answer === undefined) continue;
+      const expected = ranking(head, states.subarray(row * SIZE, (row + 1) * SIZE)).slice(0, counts[row]);
+      assert.deepEqual(answer.ids, expected, `row ${row}`);
+    }
+    assert.ok(answers.filter((answer) => answer !== undefined).length > 0.8 * ROWS);
+  });
+});
+
+test('outliers in states and weights, zero rows and huge rows: whatever is answered is right', async () => {
+  const next = seededNumbers(SEED + 1);
+  const head = normals(VOCABULARY * SIZE, next);
+  for (let id = 0; id < VOCABULARY; id++) head[id * SIZE + 5] = 20 * next();
+  head.fill(0, 7 * SIZE, 9 * SIZE);
+  const states = normals(ROWS * SIZE, next);
+  for (let row = 0; row < ROWS; row++) states[row * SIZE + (row % SIZE)] = 30 * (next() - 0.5);
+  await withScreen(head, async (screen) => {
+    for (const [row, answer] of (await screen.highest(states, Array(ROWS).fill(2))).entries()) {
+      if (answer === undefined) continue;
+      const expected = ranking(head, states.subarray(row * SIZE, (row + 1) * SIZE)).slice(0, 2);
+      assert.deepEqual(answer.ids, expected, `row ${row}`);
+    }
+  });
+});
+
+test('what cannot be told apart is left to the whole head: equal rows, zero states, states that are not finite', async () => {
+  const next = seededNumbers(SEED + 2);
+  const head = normals(VOCABULARY * SIZE, next);
+  const twin = head.slice(0, SIZE).map((weight) => weight * 4);
+  head.set(twin, 11 * SIZE);
+  head.set(twin, 600 * SIZE);
+  const states = new Float32Array(4 * SIZE);
+  states.set(twin);
+  states[2 * SIZE] = Number.NaN;
+  states[3 * SIZE] = Number.POSITIVE_INFINITY;
+  await withScreen(head, async (screen) => {
+    assert.deepEqual(await screen.highest(states, [1, 1, 1, 1]), [undefined, undefined, undefined, undefined]);
+  });
+});
+
+test('a head that proves little is not screened for a while', async () => {
+  await withScreen(new Float32Array(VOCABULARY * SIZE), async (screen) => {
+    assert.equal(screen.pays(1), true);
+    await screen.highest(new Float32Array(64 * SIZE).fill(1), Array(64).fill(1));
+    assert.equal(screen.pays(1), false);
+    for (let rows = 1; rows < 4096; rows++) screen.pays(1);
+    assert.equal(screen.pays(1), true);
+  });
+});
+
+test('rows of all needs in one call get what each gets alone, screened or not', async () => {
+  const next = seededNumbers(SEED + 3);
+  const head = normals(VOCABULARY * SIZE, next);
+  const states = normals(ROWS * SIZE, next);
+  const kinds: readonly RowNeeds[] = [
+    { topCount: 1, askedIds: [], allLogits: false, orderOnly: true },
+    { topCount: 4, askedIds: [], allLogits: false, orderOnly: false },
+    { topCount: 2, askedIds: [5, 2999], allLogits: false, orderOnly: false },
+    { topCount: 1, askedIds: [], allLogits: true, orderOnly: false },
+    { topCount: 40, askedIds: [], allLogits: false, orderOnly: true },
+  ];
+  const needs = Array.from({ length: ROWS }, (_, row) => kinds[row % kinds.length] as RowNeeds);
+  const screened = await OutputHead.create(head, SIZE, { threadCount: 1, screened: true });
+  const whole = await OutputHead.create(head, SIZE, { threadCount: 1, screened: false });
+  try {
+    const together = await screened.score(states, needs);
+    for (const [row, need] of needs.entries()) {
+      const [expected] = await whole.score(states.slice(row * SIZE, (row + 1) * SIZE), [need]);
+      const came = together[row];
+      assert.ok(expected !== undefined && came !== undefined);
+      const ids = (scores: typeof expected) => Array.from(scores.topIds).slice(0, need.topCount);
+      assert.deepEqual(ids(came), ids(expected), `row ${row}`);
+      if (need.orderOnly) continue;
+      assert.equal(came.logSumExp, expected.logSumExp);
+      assert.deepEqual(Array.from(came.askedLogits), Array.from(expected.askedLogits));
+      assert.deepEqual(came.logits, expected.logits);
+    }
+  } finally {
+    await screened.dispose();
+    await whole.dispose();
+  }
+});
+
+describe('an engine whose greedy rows are screened', () => {
+  let screened: T5Runner;
+  let whole: T5Runner;
+  const options = [
+    { maxNewTokens: 24 },
+    { maxNewTokens: 24, minNewTokens: 24, noRepeatNgramSize: 2 },
+    { maxNewTokens: 24, repetitionPenalty: 1.3 },
+    { maxNewTokens: 12, doSample: true, seed: 5, topK: 20 },
+    { maxNewTokens: 12, numBeams: 3 },
+  ];
+  const next = seededNumbers(SEED + 4);
+  const requests = Array.from({ length: 20 }, (_, index) => ({
+    id: `r${index}`,
+    promptTokenIds: Array.from({ length: 3 + Math.floor(next() * 60) }, () => 3 + Math.floor(next() * 115)),
+    options: options[index % options.length] ?? {},
+  }));
+
+  before(async () => {
+    const fixtures = repositoryPath('test/fixtures');
+    ({ runner: screened } = await loadRunner(fixtures, 't5-gated-untied', { screened: true }));
+    ({ runner: whole } = await loadRunner(fixtures, 't5-gated-untied', { screened: false }));
+  });
+  after(async () => {
+    await screened.dispose();
+    await whole.dispose();
+  });
+
+  test('makes the tokens of the whole head, whether log-probabilities are asked for or not', async () => {
+    const expected = await EngineHarness.runAll(whole, requests);
+    const asked = requests.map((request) => ({ ...request, logprobs: false }));
+    const mixed = requests.map((request, index) => ({ ...request, logprobs: index % 2 === 0 }));
+    for (const variant of [asked, mixed]) {
+      const came = await EngineHarness.runAll(screened, variant);
+      for (const { id } of requests) assert.deepEqual(came.tokenIds(id), expected.tokenIds(id), id);
+    }
+  });
+
+  test('reports log-probabilities wherever they are asked for', async () => {
+    const came = await EngineHarness.runAll(screened, requests);
+    const expected = await EngineHarness.runAll(whole, requests);
+    for (const { id } of requests)
+      assert.deepEqual(came.outputs.get(id)?.sequences, expected.outputs.get(id)?.sequences);
+  });
+});
