@@ -16,6 +16,11 @@ export class BatchSection {
     return this.slots.filter((request) => request !== undefined);
   }
 
+  /** Makes room for requests that `place` brings one after the other, so that the cache grows once. */
+  reserve(count: number): void {
+    if (count > 0) this.fit(this.requests, this.requests.length + count);
+  }
+
   /** Gives a request a slot and puts there what the encoder made of its source, or what it left when preempted. */
   place(request: ScheduledRequest, source: SourceCache | undefined): void {
     const hole = this.slots.indexOf(undefined);

@@ -91,7 +91,11 @@ export class Engine {
 
   private async admit(): Promise<void> {
     for (const request of this.scheduler.preempt()) this.sections[request.section].preempt(request);
-    for (const request of this.scheduler.admit()) {
+    const admitted = this.scheduler.admit();
+    for (const [name, section] of Object.entries(this.sections)) {
+      section.reserve(admitted.filter((request) => request.section === name).length);
+    }
+    for (const request of admitted) {
       request.moments.scheduled ??= this.options.now();
       try {
         await this.start(request);

@@ -39,10 +39,10 @@ interface QuantizedHead {
   readonly weights: Int8Array;
   /** [vocabulary]: what a unit of a row's weights stands for. */
   readonly scales: Float32Array;
-  /** Largest ‖w − ŵ‖ of a row. */
-  readonly errorNorm: number;
-  /** Largest ‖w‖, and ‖ŵ‖, of a row. */
-  readonly norm: number;
+  /** [vocabulary]: ‖w − ŵ‖. */
+  readonly errorNorms: Float32Array;
+  /** [vocabulary]: the larger of ‖w‖ and ‖ŵ‖. */
+  readonly norms: Float32Array;
 }
 
 interface ExactLogit {
@@ -62,8 +62,8 @@ function quantizeHead(head: Float32Array, size: number, largestWeight: number): 
   const vocabularySize = head.length / size;
   const weights = new Int8Array(head.length);
   const scales = new Float32Array(vocabularySize);
-  let largestError = 0;
-  let largestNorm = 0;
+  const errorNorms = new Float32Array(vocabularySize);
+  const norms = new Float32Array(vocabularySize);
   for (let block = 0; block < vocabularySize; block += BLOCK) {
     const end = Math.min(block + BLOCK, vocabularySize);
     for (let id = block; id < end; id++) scales[id] = rowScale(head, id * size, size, largestWeight);
@@ -84,11 +84,11 @@ function quantizeHead(head: Float32Array, size: number, largestWeight: number): 
         norm += weight ** 2;
         quantized += rounded ** 2;
       }
-      largestError = Math.max(largestError, error);
-      largestNorm = Math.max(largestNorm, norm, quantized);
+      errorNorms[id] = Math.sqrt(error);
+      norms[id] = Math.sqrt(Math.max(norm, quantized));
     }
   }
-  return { weights, scales, errorNorm: Math.sqrt(largestError), norm: Math.sqrt(largestNorm) };
+  return { weights, scales, errorNorms, norms };
 }
 
 function rowScale(head: Float32Array, start: number, size: number, largestWeight: number): number {
@@ -144,6 +144,8 @@ async function largestExactWeight(threadCount: number): Promise<number> {
 export class HeadScreen {
   /** Most logits that can be asked of a row. */
   readonly maxCount = LISTED / 4;
+  private readonly largestErrorNorm: number;
+  private readonly largestNorm: number;
   /** Running share of rows whose logits could be proven. */
   private provenShare = 1;
   private pausedRows = 0;
@@ -152,14 +154,18 @@ export class HeadScreen {
     private readonly session: Session,
     private readonly head: Float32Array,
     private readonly size: number,
-    private readonly bounds: Pick<QuantizedHead, 'errorNorm' | 'norm'>,
-  ) {}
+    private readonly norms: Pick<QuantizedHead, 'errorNorms' | 'norms'>,
+  ) {
+    this.largestErrorNorm = norms.errorNorms.reduce((largest, norm) => Math.max(largest, norm), 0);
+    this.largestNorm = norms.norms.reduce((largest, norm) => Math.max(largest, norm), 0);
+  }
 
   /** `head` [vocabulary, size] is kept, not copied. */
   static async create(head: Float32Array, size: number, threadCount: number): Promise<HeadScreen> {
     const quantized = quantizeHead(head, size, await largestExactWeight(threadCount));
     const session = await Session.create(buildScreen(quantized, size), { threadCount });
-    return new HeadScreen(session, head, size, { errorNorm: quantized.errorNorm, norm: quantized.norm });
+    const { errorNorms, norms } = quantized;
+    return new HeadScreen(session, head, size, { errorNorms, norms });
   }
 
   /** Whether screening so many rows is likely to save more than it costs. It changes when answers come, never what they are. */
@@ -208,17 +214,24 @@ export class HeadScreen {
     listed: { readonly ids: Int32Array; readonly logits: Float32Array },
     count: number,
   ): HighestLogits | undefined {
-    const { size, head, bounds } = this;
+    const { size, head } = this;
+    const { errorNorms, norms } = this.norms;
     const relativeRoundoff = size * UNIT_ROUNDOFF;
-    // no logit, nor its rounding, is farther than this from its screened value
-    const farthest = bounds.errorNorm * norm + bounds.norm * (errorNorm + 2 * relativeRoundoff * norm);
+    // a logit, rounding included, is no farther than this from its screened value
+    const distance = (weightErrorNorm: number, weightNorm: number): number =>
+      weightErrorNorm * norm + weightNorm * (errorNorm + 2 * relativeRoundoff * norm);
+    const farthest = distance(this.largestErrorNorm, this.largestNorm);
     const best: ExactLogit[] = [];
     for (let rank = 0; rank < listed.ids.length; rank++) {
       const screened = (listed.logits[rank] as number) * scale;
-      const last = best[count - 1];
-      // neither this id nor any after it, listed or not, reaches the last one wanted
-      if (last !== undefined && screened + farthest < last.logit - last.roundoff) return ordered(best, count);
       const id = listed.ids[rank] as number;
+      const last = best[count - 1];
+      if (last !== undefined) {
+        const reach = last.logit - last.roundoff - screened;
+        // neither this id nor any after it, listed or not, reaches the last one wanted
+        if (farthest < reach) return ordered(best, count);
+        if (distance(errorNorms[id] as number, norms[id] as number) < reach) continue;
+      }
       const logit = exactLogit(head, id, state, relativeRoundoff);
       let place = best.length;
       while (place > 0 && (best[place - 1] as ExactLogit).logit < logit.logit) place--;
