@@ -7,7 +7,8 @@ import { serveBenchProtocol } from './bench/protocol.ts';
 import { serve } from './serve.ts';
 
 const USAGE = `gistql serve                                  starts the server (settings: the environment)
-gistql bench --protocol [--threads N] MODEL   answers benchmark requests on stdin
+gistql bench --protocol [--threads N] [--adapters FOLDER] MODEL
+                                              answers benchmark requests on stdin
 gistql bench --load [--minutes 10] [--in-flight 32] [--seed 1] [MODEL]
                                               holds a server under load; MODEL: embedded:NAME or dir:NAME`;
 
@@ -25,6 +26,7 @@ async function main(): Promise<void> {
       protocol: { type: 'boolean', default: false },
       precision: { type: 'string', default: 'fp32' },
       threads: { type: 'string', default: '2' },
+      adapters: { type: 'string' },
       load: { type: 'boolean', default: false },
       minutes: { type: 'string', default: '10' },
       'in-flight': { type: 'string', default: '32' },
@@ -38,7 +40,14 @@ async function main(): Promise<void> {
   }
   if (command === 'serve') return serve();
   const isBench = command === 'bench' && values.protocol && folder !== undefined && values.precision === 'fp32';
-  if (isBench) return serveBenchProtocol(folder, Number(values.threads), version());
+  if (isBench) {
+    return serveBenchProtocol({
+      modelFolder: folder,
+      adaptersFolder: values.adapters,
+      threadCount: Number(values.threads),
+      version: version(),
+    });
+  }
   throw new Error(`Expected one of:\n${USAGE}`);
 }
 

@@ -40,6 +40,13 @@ export const settings = [
     default: '300000',
     meaning: 'Milliseconds that a request may take; then TIMEOUT.',
   },
+  {
+    name: 'GISTQL_ADAPTERS_MEMORY_MB',
+    default: '1024',
+    meaning: 'Mebibytes of adapters in memory; the least recently used go out and come back on demand.',
+  },
+  { name: 'GISTQL_MAX_ADAPTERS', default: '1000', meaning: 'Adapters registered, in memory or not.' },
+  { name: 'GISTQL_MAX_ADAPTER_RANK', default: '256', meaning: 'Rank of an adapter.' },
   { name: 'GISTQL_MAX_BODY_BYTES', default: '1000000', meaning: 'Bytes of a request body or WebSocket message.' },
   { name: 'GISTQL_MAX_QUERY_DEPTH', default: '12', meaning: 'Nesting of fields in a document.' },
   { name: 'GISTQL_MAX_ALIASES', default: '64', meaning: 'Aliases in a document.' },
@@ -73,6 +80,9 @@ export interface Limits {
   readonly maxInputTokens: number;
   readonly maxQueue: number;
   readonly requestTimeoutMs: number;
+  readonly adaptersMemoryMb: number;
+  readonly maxAdapters: number;
+  readonly maxAdapterRank: number;
   readonly maxBodyBytes: number;
   readonly maxQueryDepth: number;
   readonly maxAliases: number;
@@ -126,6 +136,9 @@ export function readConfig(environment: Environment): Config {
       maxInputTokens: whole('GISTQL_MAX_INPUT_TOKENS', 1, 100_000),
       maxQueue: whole('GISTQL_MAX_QUEUE', 1, billion),
       requestTimeoutMs: whole('GISTQL_REQUEST_TIMEOUT_MS', 1, billion),
+      adaptersMemoryMb: whole('GISTQL_ADAPTERS_MEMORY_MB', 1, 1_000_000),
+      maxAdapters: whole('GISTQL_MAX_ADAPTERS', 1, 100_000),
+      maxAdapterRank: whole('GISTQL_MAX_ADAPTER_RANK', 1, 100_000),
       maxBodyBytes: whole('GISTQL_MAX_BODY_BYTES', 1, billion),
       maxQueryDepth: whole('GISTQL_MAX_QUERY_DEPTH', 1, 1000),
       maxAliases: whole('GISTQL_MAX_ALIASES', 1, 100_000),

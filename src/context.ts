@@ -1,6 +1,7 @@
 /** What every resolver of one request can reach. */
 
 import type { GenerationLoader } from './resolvers/loaders.ts';
+import type { AdapterDirectory } from './runtime/adapters/served-adapter.ts';
 import type { ModelDirectory } from './runtime/models/served-model.ts';
 import type { Summarizer } from './runtime/summarization.ts';
 import type { TextGenerator } from './runtime/text-generation.ts';
@@ -8,6 +9,7 @@ import type { TextGenerator } from './runtime/text-generation.ts';
 /** What lives as long as the server. */
 export interface Services {
   readonly models: ModelDirectory;
+  readonly adapters: AdapterDirectory;
   readonly generator: TextGenerator;
   readonly summarizer: Summarizer;
 }

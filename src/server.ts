@@ -10,10 +10,12 @@ import type { Context, Services } from './context.ts';
 import { buildGraphqlSchema } from './resolvers/build-schema.ts';
 import { formatError } from './resolvers/format-error.ts';
 import { GenerationLoader } from './resolvers/loaders.ts';
+import { AdapterRegistry } from './runtime/adapters/adapter-registry.ts';
 import { type Clock, systemClock } from './runtime/engine/clock.ts';
 import type { StepTrace } from './runtime/engine/step-plan.ts';
 import { EngineTextGenerator } from './runtime/engine-text-generator.ts';
 import { ModelRegistry } from './runtime/models/model-registry.ts';
+import { AdapterLoader } from './runtime/peft/adapter-loader.ts';
 import { TemplateSummarizer } from './runtime/template-summarizer.ts';
 import { OperationRunner } from './server/execute-operation.ts';
 import { handleHttp } from './server/http-handler.ts';
@@ -21,6 +23,7 @@ import { InFlight } from './server/in-flight.ts';
 import { MAX_DOCUMENT_LEXEMES } from './server/limits.ts';
 import { logWorkerEvent } from './server/log-worker-event.ts';
 import { serveWebsocket } from './server/websocket.ts';
+import { AdapterStore } from './storage/adapter-store.ts';
 
 export interface RunningServer {
   readonly url: string;
@@ -46,17 +49,66 @@ type GatewayResult = Awaited<
 const PREFILL_TOKENS = 512;
 /** Steps after which a request gives way to waiting ones: longer than almost every summary. */
 const TIME_SLICE_STEPS = 512;
+const MEBIBYTE = 1024 * 1024;
 
-interface RegistryParts {
+interface ServiceParts {
   readonly log: Logger;
   readonly hooks: ServerHooks;
   readonly stopping: AbortSignal;
 }
 
-function createRegistry(config: Config, { log, hooks, stopping }: RegistryParts): ModelRegistry {
+interface OpenServices {
+  readonly services: Services;
+  /** Lets what runs end, then frees everything. */
+  close(): Promise<void>;
+}
+
+async function openServices(config: Config, parts: ServiceParts): Promise<OpenServices> {
+  const { maxAdapterRank } = config.limits;
+  const reader = new AdapterLoader(config.adaptersDir, { maxRank: maxAdapterRank });
+  const adapters = await openAdapters(config, parts, reader);
+  const models = createModels(config, parts, adapters);
+  const generator = new EngineTextGenerator(models, adapters);
+  return {
+    services: { models, adapters, generator, summarizer: new TemplateSummarizer(models, generator) },
+    close: async () => {
+      await models.close();
+      await reader.close();
+    },
+  };
+}
+
+function openAdapters(
+  config: Config,
+  { log, hooks, stopping }: ServiceParts,
+  reader: AdapterLoader,
+): Promise<AdapterRegistry> {
+  const { adaptersMemoryMb, maxAdapters, maxQueue, requestTimeoutMs } = config.limits;
+  return AdapterRegistry.open({
+    reader,
+    store: new AdapterStore(config.dataDir),
+    adaptersDir: config.adaptersDir,
+    residency: {
+      budgetBytes: adaptersMemoryMb * MEBIBYTE,
+      maxWaiting: maxQueue,
+      waitMs: requestTimeoutMs,
+      clock: hooks.clock ?? systemClock,
+    },
+    maxAdapters,
+    onWarning: (warning, adapter) => log.warn({ adapter }, warning),
+    stopping,
+  });
+}
+
+function createModels(
+  config: Config,
+  { log, hooks, stopping }: ServiceParts,
+  adapters: AdapterRegistry,
+): ModelRegistry {
   const { maxRows, maxInputTokens, maxQueue, requestTimeoutMs } = config.limits;
   const { clock = systemClock, ...engineHooks } = hooks;
   return new ModelRegistry({
+    adapters,
     directories: { embedded: config.embeddedModelsDir, models: config.modelsDir },
     threadCount: config.threadCount,
     maxInputTokens,
@@ -109,10 +161,9 @@ async function listen(server: Server, config: Config): Promise<string> {
 export async function startServer(config: Config, hooks: ServerHooks = {}): Promise<RunningServer> {
   const log = pino({ level: config.logLevel }, pino.destination({ dest: 2, sync: true }));
   const stopping = new AbortController();
-  const models = createRegistry(config, { log, hooks, stopping: stopping.signal });
+  const { services, close } = await openServices(config, { log, hooks, stopping: stopping.signal });
+  const { models } = services;
   const defaultModel = await models.load({ id: modelId(config.modelSource), source: config.modelSource });
-  const generator = new EngineTextGenerator(models);
-  const services: Services = { models, generator, summarizer: new TemplateSummarizer(models, generator) };
   const createContext = (signal: AbortSignal): Context => ({
     services,
     signal,
@@ -155,7 +206,7 @@ export async function startServer(config: Config, hooks: ServerHooks = {}): Prom
     close: onlyOnce(async () => {
       stopping.abort();
       await inFlight.idle();
-      await models.close();
+      await close();
       await closeSockets();
       server.close();
       server.closeIdleConnections();

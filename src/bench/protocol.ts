@@ -2,19 +2,25 @@
  * Our side of the peers' benchmark: requests as JSON lines on stdin, token ids and seconds as JSON lines on stdout. It
  * runs the engine itself, without server and without text: what is measured is the making of tokens.
  */
-import { basename, dirname, resolve } from 'node:path';
+import { readdir } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { createStrategy } from '../runtime/decoding/create-strategy.ts';
 import type { SamplingParams } from '../runtime/decoding/sampling-params.ts';
 import { Engine } from '../runtime/engine/engine.ts';
 import type { GenerationOutput } from '../runtime/engine/generation-request.ts';
+import { targetsOf } from '../runtime/lora/lora-targets.ts';
+import type { LoraWeights } from '../runtime/lora/lora-weights.ts';
 import { loadT5Runner } from '../runtime/models/load-t5.ts';
-import { readModelFiles } from '../runtime/models/model-files.ts';
+import { type ModelFiles, readModelFiles } from '../runtime/models/model-files.ts';
 import type { T5Runner } from '../runtime/models/t5-runner.ts';
+import { readAdapter } from '../runtime/peft/read-adapter.ts';
 
 interface AskedRow {
   readonly sourceIds: readonly number[];
   readonly newTokens: number;
+  /** Name of a folder of the adapters' folder; null: none. */
+  readonly adapter?: string | null;
 }
 
 type ProtocolRequest = { readonly id: number; readonly adapters?: readonly (string | null)[] } & (
@@ -77,40 +83,70 @@ async function run(
       },
     },
   );
-  for (const [index, { sourceIds, newTokens }] of rows.entries()) {
+  for (const [index, { sourceIds, newTokens, adapter }] of rows.entries()) {
     const params = paramsFor(newTokens, beams);
-    engine.submit({ id: String(index), promptTokenIds: sourceIds, params, stream: false });
+    const adapters = typeof adapter === 'string' ? [{ key: adapter, weight: 1 }] : [];
+    engine.submit({ id: String(index), promptTokenIds: sourceIds, params, stream: false, adapters });
   }
   while (engine.hasWork) await engine.step();
   return rows.map((_, index) => outputs.get(String(index))?.sequences[0]?.tokens.map(({ id }) => id) ?? []);
 }
 
-async function answer(runner: T5Runner, request: ProtocolRequest): Promise<object> {
-  if (request.adapters?.some((name) => name !== null)) return { id: request.id, unsupported: 'adapters' };
+async function answer(runner: T5Runner, known: ReadonlySet<string>, request: ProtocolRequest): Promise<object> {
+  const named = request.adapters?.filter((name) => name !== null) ?? [];
+  if (named.some((name) => !known.has(name))) return { id: request.id, unsupported: 'adapters' };
   const start = performance.now();
   let tokens: readonly (readonly number[])[];
   if ('ragged' in request) tokens = await run(runner, request.ragged, 1, request.batch);
   else {
     const { sourceIds, newTokens, beams } = request;
-    const rows = sourceIds.map((ids) => ({ sourceIds: ids, newTokens }));
+    const rows = sourceIds.map((ids, row) => ({ sourceIds: ids, newTokens, adapter: request.adapters?.[row] ?? null }));
     tokens = await run(runner, rows, beams, rows.length * beams);
   }
   return { id: request.id, seconds: (performance.now() - start) / 1000, tokens };
 }
 
+/** Bound on ranks that the server has by default. */
+const MAX_RANK = 256;
+
+async function readAdapters(folder: string, model: ModelFiles): Promise<ReadonlyMap<string, LoraWeights>> {
+  const adapters = new Map<string, LoraWeights>();
+  const base = { modelFolder: model.folder, config: model.config };
+  const entries = await readdir(folder, { withFileTypes: true });
+  for (const { name } of entries.filter((entry) => entry.isDirectory())) {
+    adapters.set(name, (await readAdapter(join(folder, name), base, { maxRank: MAX_RANK })).weights);
+  }
+  return adapters;
+}
+
+export interface BenchOptions {
+  readonly modelFolder: string;
+  /** Folder of PEFT folders that requests name; absent: no request names any. */
+  readonly adaptersFolder: string | undefined;
+  readonly threadCount: number;
+  /** Of this program. */
+  readonly version: string;
+}
+
 /** Serves the protocol over a model folder until stdin ends or `{"quit":true}` comes. */
-export async function serveBenchProtocol(modelFolder: string, threadCount: number, version: string): Promise<void> {
-  const folder = resolve(modelFolder);
-  const parent = dirname(folder);
-  const files = await readModelFiles(`dir:${basename(folder)}`, { embedded: parent, models: parent });
-  const { runner } = await loadT5Runner({ modelFolder: files.folder, config: files.config, threadCount }, () => {});
+export async function serveBenchProtocol(options: BenchOptions): Promise<void> {
+  const { modelFolder, adaptersFolder, threadCount, version } = options;
+  const path = resolve(modelFolder);
+  const parent = dirname(path);
+  const files = await readModelFiles(`dir:${basename(path)}`, { embedded: parent, models: parent });
+  const adapters = adaptersFolder === undefined ? new Map() : await readAdapters(adaptersFolder, files);
+  const known = new Set(adapters.keys());
+  const targets = targetsOf(adapters.values());
+  const { folder, config } = files;
+  const { runner } = await loadT5Runner({ modelFolder: folder, config, threadCount, targets }, () => {});
+  for (const [name, weights] of adapters) runner.addAdapter(name, weights);
   const say = (message: object): void => console.log(JSON.stringify(message));
   await run(runner, [{ sourceIds: [5, 6, 7, 1], newTokens: 4 }], 1, 1);
   say({ ready: true, name: 'GistQL', version, precision: 'fp32' });
   for await (const line of createInterface({ input: process.stdin })) {
     const request = JSON.parse(line) as ProtocolRequest & { readonly quit?: boolean };
     if (request.quit === true) break;
-    say(await answer(runner, request));
+    say(await answer(runner, known, request));
   }
   await runner.dispose();
 }

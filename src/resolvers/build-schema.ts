@@ -4,13 +4,15 @@ import { createPubSub } from '@graphql-yoga/subscription';
 import type { GraphQLSchema } from 'graphql';
 import { buildSchemaSync } from 'type-graphql';
 import { GenerationFinished, TokensAppended } from '../schema/generation.type.ts';
+import { AdapterResolver } from './adapter.resolver.ts';
 import { GenerationResolver } from './generation.resolver.ts';
 import { ModelResolver } from './model.resolver.ts';
+import { RougeResolver } from './rouge.resolver.ts';
 import { TextResolver } from './text.resolver.ts';
 
 export function buildGraphqlSchema(): GraphQLSchema {
   return buildSchemaSync({
-    resolvers: [GenerationResolver, ModelResolver, TextResolver],
+    resolvers: [AdapterResolver, GenerationResolver, ModelResolver, RougeResolver, TextResolver],
     // nothing returns the interface's own types by name
     orphanedTypes: [TokensAppended, GenerationFinished],
     // the runtime checks what it is asked, for other callers too

@@ -13,17 +13,17 @@ import {
 import { SummarizeInput, Summary } from '../schema/summary.type.ts';
 import { abortable } from './abortable.ts';
 import { asksFor } from './asks-for.ts';
-import { checkAdapters, toEvent, toGeneration, toSummary } from './shape.ts';
+import { toEvent, toGeneration, toSummary } from './shape.ts';
 
 /** Fields that need the log-probabilities of the tokens. */
 const LOGPROB_FIELDS: ReadonlySet<string> = new Set(['logprob', 'score']);
 
 function toTextRequest(input: GenerateInput, info: GraphQLResolveInfo): TextRequest {
   const { prompt, model, decoding, adapters, onOverflow } = input;
-  checkAdapters(adapters);
   return {
     prompt,
     modelId: model ?? null,
+    adapters: adapters ?? null,
     decoding: decoding ?? null,
     onOverflow: onOverflow ?? 'error',
     logprobs: asksFor(info, LOGPROB_FIELDS),
@@ -32,10 +32,10 @@ function toTextRequest(input: GenerateInput, info: GraphQLResolveInfo): TextRequ
 
 function toSummaryRequest(input: SummarizeInput, info: GraphQLResolveInfo): SummaryRequest {
   const { text, model, template, shots, decoding, adapters, onOverflow } = input;
-  checkAdapters(adapters);
   return {
     text,
     modelId: model ?? null,
+    adapters: adapters ?? null,
     templateId: template ?? null,
     shots: shots ?? null,
     decoding: decoding ?? null,
@@ -60,7 +60,7 @@ export class GenerationResolver {
   ): Promise<Generation> {
     const request = toTextRequest(input, info);
     const generation = await context.generations.load(() => context.services.generator.prepare(request));
-    return toGeneration(generation, context.services.models.defaultId);
+    return toGeneration(generation, context.services);
   }
 
   @Mutation(() => Summary)
@@ -71,7 +71,7 @@ export class GenerationResolver {
   ): Promise<Summary> {
     const request = toSummaryRequest(input, info);
     const summary = await context.generations.load(() => context.services.summarizer.prepare(request));
-    return toSummary(summary, context.services.models.defaultId);
+    return toSummary(summary, context.services);
   }
 
   @Subscription(() => GenerationEvent, {
@@ -85,7 +85,7 @@ export class GenerationResolver {
     @Arg('input', () => GenerateInput) _input: GenerateInput,
     @Ctx() context: Context,
   ): TokensAppended | GenerationFinished {
-    return toEvent(event, context.services.models.defaultId);
+    return toEvent(event, context.services);
   }
 
   @Subscription(() => GenerationEvent, {
@@ -99,6 +99,6 @@ export class GenerationResolver {
     @Arg('input', () => SummarizeInput) _input: SummarizeInput,
     @Ctx() context: Context,
   ): TokensAppended | GenerationFinished {
-    return toEvent(event, context.services.models.defaultId);
+    return toEvent(event, context.services);
   }
 }

@@ -7,13 +7,13 @@ import { toModel } from './shape.ts';
 export class ModelResolver {
   @Query(() => [Model])
   models(@Ctx() { services }: Context): Model[] {
-    return services.models.list().map((model) => toModel(model, services.models.defaultId));
+    return services.models.list().map((model) => toModel(model, services));
   }
 
   @Query(() => Model, { nullable: true })
   model(@Arg('id', () => ID) id: string, @Ctx() { services }: Context): Model | null {
     const model = services.models.find(id);
-    return model === undefined ? null : toModel(model, services.models.defaultId);
+    return model === undefined ? null : toModel(model, services);
   }
 
   @Mutation(() => Model)
@@ -23,7 +23,7 @@ export class ModelResolver {
   ): Promise<Model> {
     const { id, source, precision, makeDefault } = input;
     const request = { id, source, precision: precision ?? 'fp32', makeDefault: makeDefault ?? false };
-    return toModel(await services.models.load(request), services.models.defaultId);
+    return toModel(await services.models.load(request), services);
   }
 
   @Mutation(() => Boolean)

@@ -1,16 +1,19 @@
-/** From what the runtime knows to GraphQL's nouns. */
-
-import { RuntimeError } from '../runtime/errors.ts';
+/** From what the runtime knows to GraphQL's nouns. What refers back is looked up when it is selected. */
+import type { Services } from '../context.ts';
+import type { AdapterChange as RuntimeAdapterChange, ServedAdapter } from '../runtime/adapters/served-adapter.ts';
 import type { ServedModel } from '../runtime/models/served-model.ts';
 import type { Summary as RuntimeSummary } from '../runtime/summarization.ts';
 import type { TextGeneration, TextGenerationEvent } from '../runtime/text-generation.ts';
-import type { AdapterChoiceInput } from '../schema/adapter.type.ts';
+import type { Adapter, AdapterChanged } from '../schema/adapter.type.ts';
 import type { Generation, GenerationFinished, TokensAppended } from '../schema/generation.type.ts';
 import type { Model } from '../schema/model.type.ts';
 import type { Summary } from '../schema/summary.type.ts';
 
-export function toModel(model: ServedModel, defaultId: string | undefined): Model {
+type Directories = Pick<Services, 'models' | 'adapters'>;
+
+export function toModel(model: ServedModel, directories: Directories): Model {
   const { id, source, config, parameterCount, precision, device, memoryBytes, loadedAt } = model;
+  const { models, adapters } = directories;
   return {
     id,
     source,
@@ -24,33 +27,64 @@ export function toModel(model: ServedModel, defaultId: string | undefined): Mode
     vocabularySize: config.vocabularySize,
     hiddenSize: config.hiddenSize,
     maxInputTokens: config.maxInputTokens,
-    isDefault: id === defaultId,
+    isDefault: id === models.defaultId,
     status: model.engine.status,
-    activeAdapter: null,
-    adapters: [],
+    get activeAdapter() {
+      const active = adapters.activeOf(id);
+      return active === undefined ? null : toAdapter(active, directories);
+    },
+    get adapters() {
+      return adapters.list(id).map((adapter) => toAdapter(adapter, directories));
+    },
   };
 }
 
-export function toGeneration(generation: TextGeneration, defaultId: string | undefined): Generation {
-  return { ...generation, model: toModel(generation.model, defaultId), adapters: [] };
+export function toAdapter(adapter: ServedAdapter, directories: Directories): Adapter {
+  const { id, name, source, status, loadedAt, requestCount, completionTokenCount, facts, model } = adapter;
+  const { method, rank, alpha, targetModules, parameterCount, sizeBytes, sha256, report } = facts;
+  return {
+    id,
+    name,
+    source,
+    status,
+    loadedAt,
+    requestCount,
+    completionTokenCount,
+    method,
+    rank,
+    alpha,
+    targetModules,
+    parameterCount,
+    sizeBytes,
+    sha256,
+    report,
+    parameterShare: parameterCount / model.parameterCount,
+    get model() {
+      return toModel(model, directories);
+    },
+  };
 }
 
-export function toSummary(summary: RuntimeSummary, defaultId: string | undefined): Summary {
-  return { ...summary, generation: toGeneration(summary.generation, defaultId) };
+export function toAdapterChanged(
+  { change, model, adapter }: RuntimeAdapterChange,
+  directories: Directories,
+): AdapterChanged {
+  return { change, model: toModel(model, directories), adapter: toAdapter(adapter, directories) };
 }
 
-export function toEvent(
-  event: TextGenerationEvent,
-  defaultId: string | undefined,
-): TokensAppended | GenerationFinished {
+export function toGeneration(generation: TextGeneration, directories: Directories): Generation {
+  return {
+    ...generation,
+    model: toModel(generation.model, directories),
+    adapters: generation.adapters.map((adapter) => toAdapter(adapter, directories)),
+  };
+}
+
+export function toSummary(summary: RuntimeSummary, directories: Directories): Summary {
+  return { ...summary, generation: toGeneration(summary.generation, directories) };
+}
+
+export function toEvent(event: TextGenerationEvent, directories: Directories): TokensAppended | GenerationFinished {
   if (event.type === 'tokens') return event;
-  return { generationId: event.generationId, generation: toGeneration(event.generation, defaultId) };
-}
-
-/** No adapter is in service: naming one is an error, an empty list is what there is anyway. */
-export function checkAdapters(adapters: readonly AdapterChoiceInput[] | null | undefined): void {
-  const [first] = adapters ?? [];
-  if (first === undefined) return;
-  const message = `Expected the id of a loaded adapter (none), ${JSON.stringify(first.id)} came.`;
-  throw new RuntimeError('NOT_FOUND', message, { argument: 'adapters' });
+  return { generationId: event.generationId, generation: toGeneration(event.generation, directories) };
 }

@@ -1,9 +1,10 @@
 /** The text layer over the engines of the loaded models. */
 import { randomInt, randomUUID } from 'node:crypto';
+import type { AdapterDirectory, AdapterLease } from './adapters/served-adapter.ts';
 import type { GeneratedSequence } from './decoding/decoding-strategy.ts';
 import { parseSamplingParams } from './decoding/parse-sampling-params.ts';
 import type { DecodingOptions, SamplingParams } from './decoding/sampling-params.ts';
-import type { GenerationOutput } from './engine/generation-request.ts';
+import type { GenerateOptions, GenerationOutput } from './engine/generation-request.ts';
 import { RuntimeError } from './errors.ts';
 import type { ModelDirectory, ServedModel } from './models/served-model.ts';
 import type {
@@ -34,6 +35,8 @@ export interface TextGeneratorOptions {
 interface CheckedRequest {
   readonly id: string;
   readonly model: ServedModel;
+  /** Released by `answer`. */
+  readonly lease: AdapterLease;
   readonly prompt: string;
   readonly promptTokenIds: readonly number[];
   readonly truncated: boolean;
@@ -71,6 +74,7 @@ export class EngineTextGenerator implements TextGenerator {
 
   constructor(
     private readonly models: ModelDirectory,
+    private readonly adapters: AdapterDirectory,
     { drawSeed = () => randomInt(2 ** 31), createId = randomUUID }: TextGeneratorOptions = {},
   ) {
     this.drawSeed = drawSeed;
@@ -79,12 +83,9 @@ export class EngineTextGenerator implements TextGenerator {
 
   async prepare(request: TextRequest): Promise<Prepared<TextGeneration>> {
     const checked = await this.check(request);
-    const { id, promptTokenIds, params, model } = checked;
     return {
-      run: async (options = {}) => {
-        const output = await model.engine.generate({ id, promptTokenIds, params, stream: false }, options);
-        return describe(checked, output);
-      },
+      run: async (options = {}) => describe(checked, await answer(checked, false, options)),
+      discard: () => checked.lease.release(),
     };
   }
 
@@ -94,13 +95,13 @@ export class EngineTextGenerator implements TextGenerator {
 
   async *stream(request: TextRequest, options: CallOptions = {}): AsyncGenerator<TextGenerationEvent> {
     const checked = await this.check(request);
-    const { id, promptTokenIds, params, model } = checked;
+    const { id, params, model } = checked;
     const leaving = new AbortController();
     const signal = options.signal ? AbortSignal.any([options.signal, leaving.signal]) : leaving.signal;
     const inbox = new TokenInbox();
-    const running = model.engine
-      .generate({ id, promptTokenIds, params, stream: true }, { signal, onTokens: (event) => inbox.add(event) })
-      .finally(() => inbox.close());
+    const running = answer(checked, true, { signal, onTokens: (event) => inbox.add(event) }).finally(() =>
+      inbox.close(),
+    );
     // whoever awaits `running` below hears of a failure; a reader that left does not
     running.catch(() => {});
     const streamers = Array.from(
@@ -123,8 +124,19 @@ export class EngineTextGenerator implements TextGenerator {
     }
   }
 
-  private async check({ prompt, modelId, decoding, onOverflow, logprobs }: TextRequest): Promise<CheckedRequest> {
-    const model = this.models.get(modelId);
+  private async check(request: TextRequest): Promise<CheckedRequest> {
+    const model = this.models.get(request.modelId);
+    const lease = this.adapters.acquire(model, request.adapters ?? null);
+    try {
+      return await this.read(request, model, lease);
+    } catch (error) {
+      lease.release();
+      throw error;
+    }
+  }
+
+  private async read(request: TextRequest, model: ServedModel, lease: AdapterLease): Promise<CheckedRequest> {
+    const { decoding, logprobs, prompt, onOverflow } = request;
     const params = await this.parseDecoding(model, decoding ?? {}, logprobs ?? true);
     const most = model.config.maxInputTokens;
     const { ids, tokenCount, text, truncated } = await model.tokenizer.encodeWithin(prompt, most);
@@ -134,7 +146,7 @@ export class EngineTextGenerator implements TextGenerator {
         argument: 'prompt',
       });
     }
-    return { id: this.createId(), model, prompt: text, promptTokenIds: ids, truncated, params };
+    return { id: this.createId(), model, lease, prompt: text, promptTokenIds: ids, truncated, params };
   }
 
   private async parseDecoding(
@@ -160,13 +172,47 @@ export function inputTooLong(came: number, most: number): RuntimeError {
   return new RuntimeError('INPUT_TOO_LONG', message, { argument: 'onOverflow' });
 }
 
-async function describe(checked: CheckedRequest, { sequences, timing }: GenerationOutput): Promise<TextGeneration> {
-  const { id, model, prompt, promptTokenIds, truncated, params } = checked;
+/** Runs a request with its adapters, which are free again when it ends, however it ends. */
+async function answer(checked: CheckedRequest, stream: boolean, options: GenerateOptions): Promise<GenerationOutput> {
+  const { id, promptTokenIds, params, model, lease } = checked;
+  try {
+    const output = await lease.use(
+      (adapters) => model.engine.generate({ id, promptTokenIds, adapters, params, stream }, options),
+      options.signal,
+    );
+    if (output === undefined) return nothingYet(params);
+    lease.count(tokenCountOf(output));
+    return output;
+  } finally {
+    lease.release();
+  }
+}
+
+/** What a request is answered with that was cancelled while it waited for its adapters. */
+function nothingYet({ numReturnSequences }: SamplingParams): GenerationOutput {
+  return {
+    sequences: Array.from({ length: numReturnSequences }, () => ({
+      tokens: [],
+      score: 0,
+      finishReason: 'cancelled' as const,
+    })),
+    timing: { queuedMs: 0, prefillMs: 0, decodeMs: 0, totalMs: 0, timeToFirstTokenMs: 0 },
+  };
+}
+
+function tokenCountOf({ sequences }: GenerationOutput): number {
+  return sequences.reduce((sum, { tokens }) => sum + tokens.length, 0);
+}
+
+async function describe(checked: CheckedRequest, output: GenerationOutput): Promise<TextGeneration> {
+  const { sequences, timing } = output;
+  const { id, model, lease, prompt, promptTokenIds, truncated, params } = checked;
   const texts = await Promise.all(sequences.map((sequence, index) => describeSequence(model, params, sequence, index)));
-  const completionTokens = sequences.reduce((sum, { tokens }) => sum + tokens.length, 0);
+  const completionTokens = tokenCountOf(output);
   return {
     id,
     model,
+    adapters: lease.adapters,
     prompt,
     promptTokenIds,
     truncated,

@@ -38,6 +38,14 @@ export const errorTable = {
     meaning: 'The files of a model are broken, incomplete or of a kind that is not served.',
     action: 'Mend the file that the message names.',
   },
+  INVALID_ADAPTER: {
+    meaning: 'The files of an adapter are broken, incomplete or not what PEFT writes.',
+    action: 'Mend the file that the message names.',
+  },
+  INCOMPATIBLE_ADAPTER: {
+    meaning: 'An adapter is well formed, but this model or this server cannot apply it exactly.',
+    action: 'Choose the model that it was made for, or an adapter without what the message names.',
+  },
   CONFLICT: {
     meaning: 'The id is taken, or the thing is in use.',
     action: 'Choose another id, or wait until it is free.',

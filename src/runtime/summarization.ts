@@ -1,4 +1,5 @@
 /** Summaries: builds the prompt from a template and shots, cuts the dialogue where it is too long, generates. */
+import type { AdapterChoice } from './adapters/served-adapter.ts';
 import type { DecodingOptions } from './decoding/sampling-params.ts';
 import type { CallOptions, OverflowPolicy, Prepared, TextGeneration, TextGenerationEvent } from './text-generation.ts';
 
@@ -31,6 +32,8 @@ export interface Prompt {
 export interface SummaryRequest {
   readonly text: string;
   readonly modelId?: string | null;
+  /** As in TextRequest. */
+  readonly adapters?: readonly AdapterChoice[] | null;
   readonly templateId?: string | null;
   readonly shots?: readonly Shot[] | null;
   readonly decoding?: DecodingOptions | null;

@@ -32,7 +32,10 @@ export class TemplateSummarizer implements Summarizer {
   async prepare(request: SummaryRequest): Promise<Prepared<Summary>> {
     const { textRequest, truncated } = await this.buildRequest(request);
     const prepared = await this.generator.prepare(textRequest);
-    return { run: async (options) => toSummary(await prepared.run(options), truncated) };
+    return {
+      run: async (options) => toSummary(await prepared.run(options), truncated),
+      discard: () => prepared.discard(),
+    };
   }
 
   async summarize(request: SummaryRequest, options?: CallOptions): Promise<Summary> {
@@ -51,11 +54,17 @@ export class TemplateSummarizer implements Summarizer {
   }
 
   private async buildRequest(request: SummaryRequest): Promise<{ textRequest: TextRequest; truncated: boolean }> {
-    const { text, modelId, templateId, shots, decoding, onOverflow, logprobs } = request;
+    const { text, modelId, adapters, templateId, shots, decoding, onOverflow, logprobs } = request;
     const model = this.models.get(modelId);
     const frame = framePrompt(this.templateFor(model, templateId), shots ?? []);
     const { text: prompt, truncated } = await fitDialogue(model, frame, text, onOverflow === 'truncate');
-    const textRequest = { prompt, modelId: model.id, decoding: decoding ?? null, onOverflow: 'error' as const };
+    const textRequest = {
+      prompt,
+      modelId: model.id,
+      adapters: adapters ?? null,
+      decoding: decoding ?? null,
+      onOverflow: 'error' as const,
+    };
     return { textRequest: logprobs === undefined ? textRequest : { ...textRequest, logprobs }, truncated };
   }
 }

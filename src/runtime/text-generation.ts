@@ -1,4 +1,5 @@
 /** Text in, text out: tokenizes, applies the overflow policy, runs the engine, decodes. */
+import type { AdapterChoice, ServedAdapter } from './adapters/served-adapter.ts';
 import type { DecodingOptions } from './decoding/sampling-params.ts';
 import type { FinishReason } from './decoding/stopping-criteria.ts';
 import type { GenerationTiming } from './engine/generation-request.ts';
@@ -9,6 +10,8 @@ export type OverflowPolicy = 'error' | 'truncate';
 export interface TextRequest {
   readonly prompt: string;
   readonly modelId?: string | null;
+  /** Default: the model's active adapter. An empty list: none. Else their weighted sum. */
+  readonly adapters?: readonly AdapterChoice[] | null;
   readonly decoding?: DecodingOptions | null;
   readonly onOverflow: OverflowPolicy;
   /** Whether `logprob` and `score` will be read; they may be NaN where not. Default: true. */
@@ -33,6 +36,7 @@ export interface TextSequence {
 export interface TextGeneration {
   readonly id: string;
   readonly model: ServedModel;
+  readonly adapters: readonly ServedAdapter[];
   /** The prompt as the model read it (after truncation). */
   readonly prompt: string;
   readonly promptTokenIds: readonly number[];
@@ -58,9 +62,14 @@ export interface CallOptions {
   readonly signal?: AbortSignal;
 }
 
-/** A request that was looked up, checked and tokenized; `run` hands it to its engine in the same tick. */
+/**
+ * A request that was looked up, checked and tokenized. Its adapters cannot be unloaded meanwhile: it must be run, or
+ * discarded, once.
+ */
 export interface Prepared<Result> {
+  /** Hands it to its engine in the same tick when its adapters are in memory, else as soon as they are. */
   run(options?: CallOptions): Promise<Result>;
+  discard(): void;
 }
 
 export interface TextGenerator {

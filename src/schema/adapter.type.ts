@@ -1,7 +1,7 @@
-/** A PEFT adapter of a model, and what its loader reports. */
+/** A PEFT adapter of a model, what its loader reports, and what happens to it. */
 import { GraphQLDateTime } from 'graphql-scalars';
-import { Field, Float, ID, InputType, Int, ObjectType } from 'type-graphql';
-import { AdapterStatus, type ValueOf } from './enums.ts';
+import { Field, Float, ID, Int, ObjectType } from 'type-graphql';
+import { AdapterChange, AdapterStatus, type ValueOf } from './enums.ts';
 import { Model } from './model.type.ts';
 
 @ObjectType()
@@ -73,14 +73,17 @@ export class Adapter {
   readonly completionTokenCount!: number;
 }
 
-@InputType({
-  description:
-    "Omitted or null: the model's active adapter. An empty list: no adapter. One or more: their weighted sum, for this request alone.",
-})
-export class AdapterChoiceInput {
-  @Field(() => ID)
-  readonly id!: string;
+@ObjectType()
+export class AdapterChanged {
+  @Field(() => AdapterChange)
+  readonly change!: ValueOf<typeof AdapterChange>;
 
-  @Field(() => Float, { nullable: true, defaultValue: 1 })
-  readonly weight?: number | null;
+  @Field(() => Model)
+  readonly model!: Model;
+
+  @Field(() => Adapter, {
+    nullable: true,
+    description: 'The adapter as it is now; for DEACTIVATED the one that the model had.',
+  })
+  readonly adapter!: Adapter | null;
 }

@@ -1,5 +1,9 @@
 /** GraphQL enums over the runtime's own unions: each compiles only while it is complete. */
 import { registerEnumType } from 'type-graphql';
+import type {
+  AdapterChange as RuntimeAdapterChange,
+  AdapterStatus as RuntimeAdapterStatus,
+} from '../runtime/adapters/served-adapter.ts';
 import type { EarlyStopping as RuntimeEarlyStopping } from '../runtime/decoding/sampling-params.ts';
 import type { FinishReason as RuntimeFinishReason } from '../runtime/decoding/stopping-criteria.ts';
 import type { EngineStatus, EmbeddingLayer as RuntimeEmbeddingLayer } from '../runtime/engine/engine-client.ts';
@@ -30,8 +34,30 @@ registerEnumType(ModelStatus, {
     'READY: it answers. RESTARTING: its worker ended and another is being started; requests are OVERLOADED. DRAINING: it is being unloaded. FAILED: its worker ended again and again; it is out of service until it is unloaded and loaded again.',
 });
 
-export const AdapterStatus = { LOADING: 'loading', READY: 'ready', DRAINING: 'draining', FAILED: 'failed' } as const;
-registerEnumType(AdapterStatus, { name: 'AdapterStatus' });
+export const AdapterStatus = {
+  LOADING: 'loading',
+  READY: 'ready',
+  DRAINING: 'draining',
+  FAILED: 'failed',
+} as const satisfies Record<Uppercase<RuntimeAdapterStatus>, RuntimeAdapterStatus>;
+registerEnumType(AdapterStatus, {
+  name: 'AdapterStatus',
+  description:
+    'LOADING: its files are being read; what they say is empty until then. READY: requests may name it, whether it is in memory or brought in on demand. DRAINING: it is being unloaded; requests that have it keep it. FAILED: its files are gone or broken; a request that names it looks at them anew.',
+});
+
+export const AdapterChange = {
+  LOADED: 'loaded',
+  ACTIVATED: 'activated',
+  DEACTIVATED: 'deactivated',
+  UNLOADED: 'unloaded',
+  FAILED: 'failed',
+} as const satisfies Record<Uppercase<RuntimeAdapterChange['change']>, RuntimeAdapterChange['change']>;
+registerEnumType(AdapterChange, {
+  name: 'AdapterChange',
+  description:
+    'ACTIVATED: the model answers with this adapter, whatever it answered with before. DEACTIVATED: it answers with its own weights again. A swap from one adapter to another is ACTIVATED alone.',
+});
 
 export const EarlyStopping = {
   HEURISTIC: 'heuristic',

@@ -1,6 +1,6 @@
 /** What a generation is asked with. */
 import { Field, Float, ID, InputType, Int } from 'type-graphql';
-import { AdapterChoiceInput } from './adapter.type.ts';
+import { AdapterChoiceInput } from './adapter.input.ts';
 import { EarlyStopping, OverflowPolicy, type ValueOf } from './enums.ts';
 
 @InputType()

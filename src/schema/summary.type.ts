@@ -1,6 +1,6 @@
 /** Prompts and summaries. */
 import { Field, ID, InputType, Int, ObjectType } from 'type-graphql';
-import { AdapterChoiceInput } from './adapter.type.ts';
+import { AdapterChoiceInput } from './adapter.input.ts';
 import { OverflowPolicy, type ValueOf } from './enums.ts';
 import { DecodingInput } from './generation.input.ts';
 import { Generation } from './generation.type.ts';

@@ -28,8 +28,11 @@ async function listFolders(root: string): Promise<string> {
   return names.length === 0 ? 'none' : `${names.sort().slice(0, LISTED_FOLDERS).join(', ')}${more}`;
 }
 
-/** Returns the real path of folder `name` directly below `parent`; a name is never a path, and no link leads out. */
-export async function resolveFolder(parent: string, name: string): Promise<string> {
+/**
+ * Returns the real path of folder `name` directly below `parent`; a name is never a path, and no link leads out.
+ * `noun` says in messages what the folder holds; default "model".
+ */
+export async function resolveFolder(parent: string, name: string, noun = 'model'): Promise<string> {
   if (!SAFE_NAME.test(name)) {
     const message = `Expected a folder name of letters, digits, '.', '_' and '-', ${quoted(name)} came.`;
     throw new StorageError('name', message);
@@ -40,13 +43,13 @@ export async function resolveFolder(parent: string, name: string): Promise<strin
     root = await realpath(parent);
     folder = await realpath(join(root, name));
   } catch (cause) {
-    const message = `Expected the name of a model folder (${await listFolders(parent)}), ${name} came.`;
+    const message = `Expected the name of an existing ${noun} folder (${await listFolders(parent)}), ${name} came.`;
     throw new StorageError('missing', message, { cause });
   }
   if (!isInside(root, folder)) {
     throw new StorageError(
       'name',
-      `Expected a folder of the models directory, ${name} is a link that leads out of it.`,
+      `Expected a folder of the ${noun}s directory, ${name} is a link that leads out of it.`,
     );
   }
   if ((await stat(folder)).isDirectory()) return folder;
@@ -71,17 +74,23 @@ export async function checkFile(folder: string, file: string): Promise<string | 
   return opened === undefined ? undefined : findFile(folder, file);
 }
 
-/** Reads a JSON object from a folder; undefined when there is no such file. */
-export async function readJson(folder: string, file: string): Promise<Record<string, unknown> | undefined> {
+/** Reads a text of a folder; undefined when there is no such file. */
+export async function readText(folder: string, file: string): Promise<string | undefined> {
   const opened = await openBounded(folder, file);
   if (opened === undefined) return undefined;
   try {
     const bytes = new Uint8Array(opened.size);
     await opened.readInto(bytes, 0);
-    return parseJsonObject(decodeText(bytes, file), file);
+    return decodeText(bytes, file);
   } finally {
     await opened.close();
   }
+}
+
+/** Reads a JSON object from a folder; undefined when there is no such file. */
+export async function readJson(folder: string, file: string): Promise<Record<string, unknown> | undefined> {
+  const text = await readText(folder, file);
+  return text === undefined ? undefined : parseJsonObject(text, file);
 }
 
 /** Opens the shards that an index names. Each must be a plain file of the folder and hold what the index says. */

@@ -3,6 +3,7 @@
  * that follow it: known types, shapes that fill their ranges, ranges that fill the data without holes or overlaps.
  */
 import { decodeText, isObject, parseJsonObject } from './bounded-file.ts';
+import { countKeys } from './json-keys.ts';
 import { quoted, StorageError } from './storage-error.ts';
 
 const DTYPE_BYTES: Readonly<Record<string, number>> = {
@@ -68,24 +69,6 @@ function parseEntry(file: string, name: string, entry: unknown, dataBytes: numbe
   return { dtype: dtype as string, shape, begin, end };
 }
 
-/** Counts the keys of the outermost object of valid JSON: each has its own colon, also one that JSON.parse lets win. */
-function countOuterKeys(json: string): number {
-  let keys = 0;
-  let depth = 0;
-  let inText = false;
-  for (let index = 0; index < json.length; index++) {
-    const character = json[index];
-    if (inText) {
-      if (character === '\\') index++;
-      else if (character === '"') inText = false;
-    } else if (character === '"') inText = true;
-    else if (character === '{' || character === '[') depth++;
-    else if (character === '}' || character === ']') depth--;
-    else if (character === ':' && depth === 1) keys++;
-  }
-  return keys;
-}
-
 function checkRanges(file: string, tensors: ReadonlyMap<string, TensorInfo>, dataBytes: number): void {
   let position = 0;
   for (const [name, { begin, end }] of [...tensors].sort(([, a], [, b]) => a.begin - b.begin || a.end - b.end)) {
@@ -110,7 +93,7 @@ export function parseSafetensorsHeader(
   if (header[0] !== OPENING_BRACE) throw new StorageError('invalid', `${file}: expected a header that begins with {.`);
   const text = decodeText(header, file);
   const entries = Object.entries(parseJsonObject(text, file));
-  if (countOuterKeys(text) !== entries.length) {
+  if (countKeys(text, 1) !== entries.length) {
     throw new StorageError('invalid', `${file}: expected each name once in the header, one comes twice.`);
   }
   const tensors = new Map<string, TensorInfo>();

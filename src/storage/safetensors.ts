@@ -2,6 +2,7 @@
  * Safetensors files: 8 bytes of header length, a JSON header, the data. They are read as hostile input: nothing is
  * allocated on the word of a header before it was held against the size of the file.
  */
+import { createHash } from 'node:crypto';
 import { basename } from 'node:path';
 import { BoundedFile } from './bounded-file.ts';
 import { type FloatType, fromFloat32, isFloatType, toFloat32 } from './float-conversion.ts';
@@ -11,6 +12,7 @@ import { quoted, StorageError } from './storage-error.ts';
 /** The format's own bound on a header. */
 const MAX_HEADER_BYTES = 100_000_000;
 const LENGTH_BYTES = 8;
+const HASHED_AT_ONCE = 2 ** 22;
 
 /** Throws StorageError when a value is NaN or infinite. */
 function checkFinite(values: Float32Array, where: string): void {
@@ -30,7 +32,7 @@ export class SafetensorsFile {
   ) {}
 
   /** Opens a file and checks its header. Throws StorageError; the data is read tensor by tensor later. */
-  static async open(path: string): Promise<SafetensorsFile> {
+  static async open(path: string, maxHeaderBytes = MAX_HEADER_BYTES): Promise<SafetensorsFile> {
     const name = basename(path);
     const file = await BoundedFile.open(path, name);
     try {
@@ -41,7 +43,7 @@ export class SafetensorsFile {
       const prefix = Buffer.alloc(LENGTH_BYTES);
       await file.readInto(prefix, 0);
       const headerBytes = prefix.readBigUInt64LE(0);
-      const limit = Math.min(MAX_HEADER_BYTES, size - LENGTH_BYTES);
+      const limit = Math.min(maxHeaderBytes, size - LENGTH_BYTES);
       if (headerBytes > BigInt(limit)) {
         const message = `${name}: expected a header of at most ${limit} bytes, it claims ${headerBytes}: the file is truncated or no safetensors file.`;
         throw new StorageError('invalid', message);
@@ -70,6 +72,22 @@ export class SafetensorsFile {
     const values = toFloat32(bytes, dtype);
     checkFinite(values, where);
     return values;
+  }
+
+  get size(): number {
+    return this.file.size;
+  }
+
+  /** Returns the SHA-256 of the whole file, in hexadecimal digits. */
+  async hash(): Promise<string> {
+    const hash = createHash('sha256');
+    const chunk = new Uint8Array(Math.min(this.size, HASHED_AT_ONCE));
+    for (let position = 0; position < this.size; position += chunk.length) {
+      const part = chunk.subarray(0, Math.min(chunk.length, this.size - position));
+      await this.file.readInto(part, position);
+      hash.update(part);
+    }
+    return hash.digest('hex');
   }
 
   async close(): Promise<void> {

@@ -8,6 +8,7 @@ import type { Shot, SummaryRequest } from '../../src/runtime/summarization.ts';
 import { TemplateSummarizer } from '../../src/runtime/template-summarizer.ts';
 import type { TextGeneration } from '../../src/runtime/text-generation.ts';
 import { dialogues, firstDialogue, secondDialogue } from '../support/dialogues.ts';
+import { withoutAdapters } from '../support/scripted-adapters.ts';
 import { directoryOf, gistMini, ScriptedEngine } from '../support/scripted-engine.ts';
 import { seededNumbers } from '../support/seeded-numbers.ts';
 
@@ -24,7 +25,10 @@ async function setUp(
   const sequences = await Promise.all(['They meet at six.', 'Six it is.'].map((text) => tokenizer.encode(text)));
   const engine = new ScriptedEngine({ sequences });
   const models = await directoryOf(engine, changes);
-  return { engine, summarizer: new TemplateSummarizer(models, new EngineTextGenerator(models)) };
+  return {
+    engine,
+    summarizer: new TemplateSummarizer(models, new EngineTextGenerator(models, await withoutAdapters(models))),
+  };
 }
 
 function ask(text: string, changes: Partial<SummaryRequest> = {}): SummaryRequest {

@@ -5,6 +5,7 @@ import type { DecodingOptions } from '../../src/runtime/decoding/sampling-params
 import { EngineTextGenerator } from '../../src/runtime/engine-text-generator.ts';
 import { RuntimeError } from '../../src/runtime/errors.ts';
 import type { TextGenerationEvent, TextRequest } from '../../src/runtime/text-generation.ts';
+import { withoutAdapters } from '../support/scripted-adapters.ts';
 import { directoryOf, gistMini, type Script, ScriptedEngine } from '../support/scripted-engine.ts';
 
 const FIRST = 'They meet at the old café 😀 at six.';
@@ -24,13 +25,11 @@ async function setUp(
   const ids = await idsOf(...texts);
   const engine = new ScriptedEngine({ sequences: ids, ...script });
   let count = 0;
-  const generator = new EngineTextGenerator(
-    await directoryOf(engine, maxInputTokens === undefined ? {} : { maxInputTokens }),
-    {
-      drawSeed: () => 42,
-      createId: () => `generation-${++count}`,
-    },
-  );
+  const models = await directoryOf(engine, maxInputTokens === undefined ? {} : { maxInputTokens });
+  const generator = new EngineTextGenerator(models, await withoutAdapters(models), {
+    drawSeed: () => 42,
+    createId: () => `generation-${++count}`,
+  });
   return { engine, generator, ids };
 }
 
@@ -175,7 +174,8 @@ test('text ends before a stop string; the token that completed it is among the i
   const { tokenizer } = await gistMini();
   const ids = await tokenizer.encode('They meet at the', { addSpecialTokens: false });
   const engine = new ScriptedEngine({ sequences: [ids] });
-  const generator = new EngineTextGenerator(await directoryOf(engine));
+  const models = await directoryOf(engine);
+  const generator = new EngineTextGenerator(models, await withoutAdapters(models));
   const request = ask('x', { stop: ['t the'] });
   const [sequence] = (await generator.generate(request)).sequences;
   assert.equal(sequence?.text, 'They meet a');

@@ -1,4 +1,5 @@
 /** Runs generation requests through an engine over a model folder, in this thread. */
+
 import { createStrategy } from '../../src/runtime/decoding/create-strategy.ts';
 import type { TokensAppended } from '../../src/runtime/decoding/decoding-strategy.ts';
 import { parseSamplingParams } from '../../src/runtime/decoding/parse-sampling-params.ts';
@@ -6,6 +7,8 @@ import type { DecodingOptions } from '../../src/runtime/decoding/sampling-params
 import { Engine, type EngineOptions } from '../../src/runtime/engine/engine.ts';
 import type { GenerationOutput } from '../../src/runtime/engine/generation-request.ts';
 import type { StepTrace } from '../../src/runtime/engine/step-plan.ts';
+import type { LoraTargets } from '../../src/runtime/graph/lora.ts';
+import type { WeightedAdapter } from '../../src/runtime/lora/lora-weights.ts';
 import { loadT5Runner } from '../../src/runtime/models/load-t5.ts';
 import { type ModelFiles, readModelFiles } from '../../src/runtime/models/model-files.ts';
 import type { T5Runner } from '../../src/runtime/models/t5-runner.ts';
@@ -16,13 +19,14 @@ export interface Asked {
   readonly options?: DecodingOptions;
   readonly badWordsIds?: readonly (readonly number[])[];
   readonly logprobs?: boolean;
+  readonly adapters?: readonly WeightedAdapter[];
 }
 
 /** Loads the model of folder `name` below `parent`. */
 export async function loadRunner(
   parent: string,
   name: string,
-  options: { readonly screened?: boolean } = {},
+  options: { readonly screened?: boolean; readonly targets?: LoraTargets } = {},
 ): Promise<{ runner: T5Runner; files: ModelFiles }> {
   const files = await readModelFiles(`dir:${name}`, { embedded: parent, models: parent });
   const { folder: modelFolder, config } = files;
@@ -74,10 +78,10 @@ export class EngineHarness {
     );
   }
 
-  submit({ id, promptTokenIds, options = {}, badWordsIds = [], logprobs = true }: Asked): void {
+  submit({ id, promptTokenIds, options = {}, badWordsIds = [], logprobs = true, adapters = [] }: Asked): void {
     const context = { defaults: {}, badWordsIds, drawSeed: () => 1, maxRows: 64, logprobs };
     const params = parseSamplingParams(options, context);
-    this.engine.submit({ id, promptTokenIds, params, stream: true });
+    this.engine.submit({ id, promptTokenIds, params, stream: true, adapters });
   }
 
   /** Runs until nothing is left to do. */

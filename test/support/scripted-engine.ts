@@ -1,4 +1,5 @@
 /** An engine for tests of the text layer: answers every request with token ids given beforehand, one a step. */
+
 import type { GeneratedSequence } from '../../src/runtime/decoding/decoding-strategy.ts';
 import type { FinishReason } from '../../src/runtime/decoding/stopping-criteria.ts';
 import type { EngineClient } from '../../src/runtime/engine/engine-client.ts';
@@ -7,6 +8,7 @@ import type {
   GenerationOutput,
   GenerationRequest,
 } from '../../src/runtime/engine/generation-request.ts';
+import type { LoraWeights } from '../../src/runtime/lora/lora-weights.ts';
 import { type ModelFiles, readModelFiles } from '../../src/runtime/models/model-files.ts';
 import type { ModelDirectory, ServedModel } from '../../src/runtime/models/served-model.ts';
 import { HuggingFaceTokenizer } from '../../src/runtime/tokenizer/hugging-face-tokenizer.ts';
@@ -26,13 +28,23 @@ export class ScriptedEngine implements EngineClient {
   readonly requests: GenerationRequest[] = [];
   /** The answers, each as long as its request runs. */
   readonly answers: Promise<GenerationOutput>[] = [];
+  /** How many requests came in the tick of the first: these would go to a worker in one message. */
+  firstTickCount = 0;
+  /** By key; requests may name these. */
+  readonly adapters = new Map<string, LoraWeights>();
+  /** What `addAdapter` rejects with, once it is set. */
+  addFailure: Error | undefined;
   readonly status = 'ready';
   pendingCount = 0;
 
   constructor(private readonly script: Script) {}
 
   generate(request: GenerationRequest, options: GenerateOptions = {}): Promise<GenerationOutput> {
-    this.requests.push(request);
+    if (this.requests.push(request) === 1) {
+      queueMicrotask(() => {
+        this.firstTickCount = this.requests.length;
+      });
+    }
     this.pendingCount++;
     const answer = this.play(request, options).finally(() => this.pendingCount--);
     answer.catch(() => {});
@@ -42,6 +54,16 @@ export class ScriptedEngine implements EngineClient {
 
   embed(): Promise<readonly Float32Array[]> {
     throw new Error('A scripted engine embeds nothing.');
+  }
+
+  async addAdapter(key: string, weights: LoraWeights): Promise<void> {
+    await new Promise(setImmediate);
+    if (this.addFailure !== undefined) throw this.addFailure;
+    this.adapters.set(key, weights);
+  }
+
+  dropAdapter(key: string): void {
+    this.adapters.delete(key);
   }
 
   async close(): Promise<void> {}
@@ -105,6 +127,7 @@ export async function directoryOf(
   const served: ServedModel = {
     id: 'gist-mini',
     source: 'embedded:gist-mini',
+    folder: repositoryPath('models/gist-mini'),
     config: { ...model.config, maxInputTokens },
     generationDefaults: {},
     templateId: undefined,

@@ -1,4 +1,8 @@
 /** A whole server on a free port with the embedded model, and a typed client for it. */
+import { randomUUID } from 'node:crypto';
+import { rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import type { TypedDocumentNode } from '@graphql-typed-document-node/core';
 import { print } from 'graphql';
@@ -96,9 +100,20 @@ export async function startTestServer(
   hooks: ServerHooks = {},
 ): Promise<TestServer> {
   const traces: StepTrace[] = [];
-  const config = readConfig({ PORT: '0', GISTQL_LOG_LEVEL: 'silent', GISTQL_THREADS: '2', ...environment });
+  // not made before something is written to it
+  const dataDir = join(tmpdir(), `gistql-data-${randomUUID()}`);
+  const config = readConfig({
+    PORT: '0',
+    GISTQL_LOG_LEVEL: 'silent',
+    GISTQL_THREADS: '2',
+    GISTQL_DATA_DIR: dataDir,
+    ...environment,
+  });
   const running = await startServer(config, { onStep: (trace) => traces.push(trace), ...hooks });
   const server = new TestServer(running.url, () => running.close());
-  t.after(() => running.close());
+  t.after(async () => {
+    await running.close();
+    await rm(dataDir, { recursive: true, force: true });
+  });
   return Object.assign(server, { traces });
 }

@@ -1,4 +1,5 @@
 /** The serving thread's handle on the inference worker of one model. */
+import type { AdapterHost, LoraWeights } from '../lora/lora-weights.ts';
 import type { GenerateOptions, GenerationOutput, GenerationRequest } from './generation-request.ts';
 
 export type EmbeddingLayer = 'input' | 'encoder';
@@ -19,6 +20,10 @@ export interface WorkerConnection {
   generate(request: GenerationRequest, options?: GenerateOptions): Promise<GenerationOutput>;
   /** Returns one vector a token, [tokens][hiddenSize], for each list of ids. Rejects as `generate` does. */
   embed(tokenIds: readonly (readonly number[])[], layer: EmbeddingLayer): Promise<readonly Float32Array[]>;
+  /** Makes later requests able to name `key`; its modules are among those that the worker was started for. */
+  addAdapter(key: string, weights: LoraWeights): void;
+  /** Forgets an adapter that no request names any more. */
+  dropAdapter(key: string): void;
   /** Number of requests accepted and not yet answered. */
   readonly pendingCount: number;
   /** Refuses new requests, waits for running ones, ends the worker. */
@@ -26,6 +31,6 @@ export interface WorkerConnection {
 }
 
 /** What the text layer needs of an engine; `SupervisedEngine` is the real one. */
-export interface EngineClient extends WorkerConnection {
+export interface EngineClient extends Omit<WorkerConnection, 'addAdapter'>, AdapterHost {
   readonly status: EngineStatus;
 }

@@ -56,7 +56,9 @@ export class Engine {
 
   submit(request: GenerationRequest): void {
     const strategy = this.options.createStrategy(request.params);
-    this.scheduler.add(new ScheduledRequest(request, strategy, this.runner.decoderStartTokenId, this.options.now()));
+    const adapters = this.runner.combine(request.adapters);
+    const start = { adapters, tokenId: this.runner.decoderStartTokenId, now: this.options.now() };
+    this.scheduler.add(new ScheduledRequest(request, strategy, start));
   }
 
   /** Frees the request's rows before the next step; it finishes as cancelled with what it has. */
@@ -110,7 +112,7 @@ export class Engine {
     const section = this.sections[request.section];
     if (request.state.status === 'preempted') section.place(request, undefined);
     if (request.state.status !== 'waiting') return;
-    const { source } = await this.runner.encode(request.request.promptTokenIds);
+    const { source } = await this.runner.encode(request.request.promptTokenIds, request.adapters);
     // the caller may have left while the encoder ran
     if (request.state.status === 'waiting') section.place(request, source);
   }

@@ -1,12 +1,16 @@
 /** What the serving thread asks of an inference worker and what it gets back: token ids only, no text. */
+
 import type { GeneratedSequence, TokensAppended } from '../decoding/decoding-strategy.ts';
 import type { SamplingParams } from '../decoding/sampling-params.ts';
+import type { WeightedAdapter } from '../lora/lora-weights.ts';
 
 export interface GenerationRequest {
   readonly id: string;
   /** Encoder-decoder: the source, end token included. */
   readonly promptTokenIds: readonly number[];
   readonly params: SamplingParams;
+  /** Their weighted sum is added to the model; none: the model as it is. */
+  readonly adapters: readonly WeightedAdapter[];
   /** Whether `TokensAppended` events are wanted while it runs. */
   readonly stream: boolean;
 }

@@ -1,5 +1,8 @@
 /** Runs a model's graphs: what the engine needs of any family. Arrays in, arrays out; no requests, no policy. */
+
 import type { RowScores } from '../decoding/decoding-strategy.ts';
+import type { AdapterCombination } from '../lora/adapter-combination.ts';
+import type { LoraWeights, WeightedAdapter } from '../lora/lora-weights.ts';
 import type { KvCache, SourceCache } from './kv-cache.ts';
 import type { StepPlan } from './step-plan.ts';
 
@@ -22,8 +25,14 @@ export interface ModelRunner {
   readonly eosTokenIds: readonly number[];
   readonly vocabularySize: number;
   createCache(): KvCache;
+  /** Keeps an adapter; its modules are among those that the runner was loaded for. */
+  addAdapter(key: string, weights: LoraWeights): void;
+  /** Lets go of an adapter that no request uses any more. */
+  dropAdapter(key: string): void;
+  /** Returns the adapters of a request as one. Throws RuntimeError CONFLICT for one that is not kept. */
+  combine(adapters: readonly WeightedAdapter[]): AdapterCombination;
   /** Runs the encoder over one source and makes its keys and values for every decoder layer. */
-  encode(tokenIds: readonly number[]): Promise<EncodedSource>;
+  encode(tokenIds: readonly number[], adapters: AdapterCombination): Promise<EncodedSource>;
   /** Runs one decode step of all rows of the plan. */
   decode(plan: StepPlan, caches: { readonly singles: KvCache; readonly groups: KvCache }): Promise<StepScores>;
   /** One vector a token: rows of the embedding table, or final encoder states. */

@@ -1,5 +1,7 @@
 /** A generation request on its way through the engine. */
+
 import type { DecodingStrategy } from '../decoding/decoding-strategy.ts';
+import type { AdapterCombination } from '../lora/adapter-combination.ts';
 import type { GenerationRequest, GenerationTiming } from './generation-request.ts';
 import type { SavedSlot } from './kv-cache.ts';
 import { RowPaths } from './row-paths.ts';
@@ -22,7 +24,15 @@ interface Moments {
   firstToken: number | undefined;
 }
 
+export interface RequestStart {
+  readonly adapters: AdapterCombination;
+  /** What every row reads first. */
+  readonly tokenId: number;
+  readonly now: number;
+}
+
 export class ScheduledRequest {
+  readonly adapters: AdapterCombination;
   state: RequestState = { status: 'waiting' };
   /** The token that each running row reads in the next step. */
   inputTokens: readonly number[];
@@ -37,12 +47,12 @@ export class ScheduledRequest {
   constructor(
     readonly request: GenerationRequest,
     readonly strategy: DecodingStrategy,
-    startTokenId: number,
-    now: number,
+    start: RequestStart,
   ) {
-    this.inputTokens = [startTokenId];
+    this.adapters = start.adapters;
+    this.inputTokens = [start.tokenId];
     this.section = this.rowDemand === 1 ? 'singles' : 'groups';
-    this.moments = { submitted: now, scheduled: undefined, prefilled: undefined, firstToken: undefined };
+    this.moments = { submitted: start.now, scheduled: undefined, prefilled: undefined, firstToken: undefined };
   }
 
   /** Rows it may come to need at once: its beams, or its sampled sequences. */

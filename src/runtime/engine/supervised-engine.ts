@@ -5,8 +5,16 @@
  * they do not wait for it. Nobody knows whether it comes back; each would hold its connection and run into its
  * deadline; /health/ready already sends clients elsewhere; and a request that ends workers, sent again and again,
  * would meet each new one among the first.
+ *
+ * The graphs of a worker have LoRA inputs for the matrices that its adapters change, and no others, because each costs
+ * every request a little. An adapter that changes more is brought in by a new worker, started beside the one that goes
+ * on answering; then new requests go to the new one, and the old one ends when it has answered what it has.
  */
+
 import { RuntimeError } from '../errors.ts';
+import type { LoraTargets } from '../graph/lora.ts';
+import { covers, joinTargets, noTargets, targetsOf } from '../lora/lora-targets.ts';
+import type { LoraWeights } from '../lora/lora-weights.ts';
 import type { Clock } from './clock.ts';
 import type { EmbeddingLayer, EngineClient, EngineStatus, WorkerConnection } from './engine-client.ts';
 import type { GenerateOptions, GenerationOutput, GenerationRequest } from './generation-request.ts';
@@ -26,6 +34,10 @@ export type SupervisorEvent =
   | { readonly type: 'given-up'; readonly cause: unknown; readonly failureCount: number };
 
 export interface WorkerLife {
+  /** The adapters that it starts with, by key. */
+  readonly adapters: ReadonlyMap<string, LoraWeights>;
+  /** The matrices that its graphs have LoRA inputs for. */
+  readonly targets: LoraTargets;
   /** Called once when a worker in service ends unasked; returns the error of the requests that it had. */
   readonly onEnded: (cause: Error) => RuntimeError;
   /** Aborted when the worker is not wanted any more while it starts. */
@@ -38,9 +50,17 @@ export interface SupervisorOptions<Facts> {
   /** Once aborted no worker is started any more; absent: until `close`. */
   readonly stopping?: AbortSignal;
   readonly onEvent?: (event: SupervisorEvent) => void;
+  /** Matrices that adapters will change, as far as is known beforehand: it saves a second start. Default: none. */
+  readonly targets?: LoraTargets;
   /** Default: `defaultRestartRules`. */
   readonly rules?: RestartRules;
   readonly clock: Clock;
+}
+
+interface StartedWorker<Facts> {
+  readonly client: WorkerConnection;
+  readonly facts: Facts;
+  readonly life: WorkerLife;
 }
 
 type State =
@@ -63,7 +83,15 @@ export class SupervisedEngine<Facts = unknown> implements EngineClient {
   private closed: Promise<void> | undefined;
   /** What the last start took: the next one will take as long. */
   private startMs = 0;
-  private attempt = 0;
+  /** The worker whose end matters: the one in service, or the one that is started to be. */
+  private expected: object = {};
+  /** What every worker is given. */
+  private readonly adapters = new Map<string, LoraWeights>();
+  /** What the worker in service has LoRA inputs for. */
+  private targets = noTargets;
+  private replacing: Promise<void> | undefined;
+  /** Workers that have been replaced and answer what they have. */
+  private readonly retiring = new Map<WorkerConnection, Promise<void>>();
 
   private constructor(private readonly options: SupervisorOptions<Facts>) {
     this.clock = options.clock;
@@ -86,7 +114,8 @@ export class SupervisedEngine<Facts = unknown> implements EngineClient {
   }
 
   get pendingCount(): number {
-    return 'client' in this.state ? (this.state.client?.pendingCount ?? 0) : 0;
+    const current = 'client' in this.state ? (this.state.client?.pendingCount ?? 0) : 0;
+    return [...this.retiring.keys()].reduce((sum, { pendingCount }) => sum + pendingCount, current);
   }
 
   async generate(request: GenerationRequest, options?: GenerateOptions): Promise<GenerationOutput> {
@@ -95,6 +124,31 @@ export class SupervisedEngine<Facts = unknown> implements EngineClient {
 
   async embed(tokenIds: readonly (readonly number[])[], layer: EmbeddingLayer): Promise<readonly Float32Array[]> {
     return this.client().embed(tokenIds, layer);
+  }
+
+  async addAdapter(key: string, weights: LoraWeights): Promise<void> {
+    const client = this.client();
+    this.adapters.set(key, weights);
+    if (covers(this.targets, targetsOf([weights]))) {
+      client.addAdapter(key, weights);
+      return;
+    }
+    try {
+      while (!covers(this.targets, targetsOf([weights]))) {
+        this.replacing ??= this.replace().finally(() => {
+          this.replacing = undefined;
+        });
+        await this.replacing;
+      }
+    } catch (error) {
+      this.adapters.delete(key);
+      throw error;
+    }
+  }
+
+  dropAdapter(key: string): void {
+    this.adapters.delete(key);
+    if ('client' in this.state) this.state.client?.dropAdapter(key);
   }
 
   close(): Promise<void> {
@@ -110,6 +164,8 @@ export class SupervisedEngine<Facts = unknown> implements EngineClient {
     this.state = { status: 'draining', client };
     await client?.close();
     await this.starting;
+    await this.replacing?.catch(() => {});
+    await Promise.all(this.retiring.values());
   }
 
   /** The server stops: a worker that lives goes on, one that is gone is not missed. */
@@ -121,20 +177,62 @@ export class SupervisedEngine<Facts = unknown> implements EngineClient {
   };
 
   private async launch(): Promise<Facts> {
-    const attempt = ++this.attempt;
-    const begun = this.clock.now();
-    const life = { onEnded: (cause: Error) => this.ended(cause), signal: this.leaving.signal };
-    const { client, facts } = await this.options.start(life);
-    this.startMs = this.clock.now() - begun;
+    const started = await this.startWorker();
     // it may have ended between being ready and here
-    if (attempt !== this.attempt) return facts;
+    if (started.life !== this.expected) return started.facts;
     if (this.leaving.signal.aborted) {
-      await client.close();
-      return facts;
+      await started.client.close();
+      return started.facts;
     }
     this.policy.started();
+    this.putInService(started);
+    return started.facts;
+  }
+
+  private async startWorker(expected = true): Promise<StartedWorker<Facts>> {
+    const begun = this.clock.now();
+    const adapters = new Map(this.adapters);
+    const targets = joinTargets(this.options.targets ?? noTargets, targetsOf(adapters.values()));
+    const life: WorkerLife = {
+      adapters,
+      targets,
+      onEnded: (cause) => this.ended(life, cause),
+      signal: this.leaving.signal,
+    };
+    if (expected) this.expected = life;
+    const { client, facts } = await this.options.start(life);
+    this.startMs = this.clock.now() - begun;
+    return { client, facts, life };
+  }
+
+  private putInService({ client, life }: StartedWorker<Facts>): void {
+    this.expected = life;
     this.state = { status: 'ready', client };
-    return facts;
+    this.targets = life.targets;
+    // what came and went while it was being started
+    for (const key of life.adapters.keys()) if (!this.adapters.has(key)) client.dropAdapter(key);
+    for (const [key, weights] of this.adapters) {
+      if (life.adapters.get(key) !== weights && covers(life.targets, targetsOf([weights])))
+        client.addAdapter(key, weights);
+    }
+  }
+
+  /** Starts a worker for all adapters there are and puts it in the place of the one in service. */
+  private async replace(): Promise<void> {
+    const started = await this.startWorker(false);
+    const { state } = this;
+    if (state.status !== 'ready') {
+      // the old one ended, or is being stopped: what follows that takes all adapters along
+      await started.client.close();
+      this.client();
+      return;
+    }
+    const old = state.client;
+    this.putInService(started);
+    this.retiring.set(
+      old,
+      old.close().finally(() => this.retiring.delete(old)),
+    );
   }
 
   private relaunch(): void {
@@ -144,14 +242,15 @@ export class SupervisedEngine<Facts = unknown> implements EngineClient {
       },
       (cause: unknown) => {
         // a start that was called off
-        if (this.state.status !== 'draining') this.ended(cause);
+        if (this.state.status !== 'draining') this.ended(this.expected, cause);
       },
     );
   }
 
   /** Decides what follows the end of a worker; returns the error of the requests that went with it. */
-  private ended(cause: unknown): RuntimeError {
-    this.attempt++;
+  private ended(life: object, cause: unknown): RuntimeError {
+    if (life !== this.expected) return interrupted('Another has taken its place', LEAST_RETRY_MS, cause);
+    this.expected = {};
     if (this.state.status === 'draining' || this.options.stopping?.aborted) {
       this.state = { status: 'draining', client: undefined };
       this.options.onEvent?.({ type: 'ended', cause, failureCount: 1, restartInMs: undefined });

@@ -1,13 +1,15 @@
 /** The serving thread's side of an inference worker: sends requests, gives out what comes back. */
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import type { TokensAppended } from '../decoding/decoding-strategy.ts';
 import { RuntimeError } from '../errors.ts';
+import type { LoraWeights } from '../lora/lora-weights.ts';
+import { startWorker } from '../start-worker.ts';
 import type { EmbeddingLayer, WorkerConnection } from './engine-client.ts';
 import type { GenerateOptions, GenerationOutput, GenerationRequest } from './generation-request.ts';
 import type { StepTrace } from './step-plan.ts';
 import type { WorkerLife } from './supervised-engine.ts';
 import { fromTransfer } from './transfer-error.ts';
-import type { FromWorker, ToWorker, WorkerSetup } from './worker-messages.ts';
+import type { FromWorker, ModelSetup, ToWorker, WorkerSetup } from './worker-messages.ts';
 
 interface EngineLimits {
   /** Requests accepted and not yet answered. */
@@ -72,12 +74,13 @@ export class WorkerEngineClient implements WorkerConnection {
 
   /** Starts a worker and resolves when its model is loaded. Rejects with the RuntimeError of the loader. */
   static async start(
-    setup: WorkerSetup,
+    setup: ModelSetup,
     options: StartOptions & WorkerLife,
   ): Promise<{ readonly client: WorkerEngineClient; readonly facts: LoadedFacts }> {
-    const { signal } = options;
+    const { signal, adapters, targets } = options;
     signal.throwIfAborted();
-    const worker = startWorker(setup);
+    const workerData: WorkerSetup = { ...setup, adapters, targets };
+    const worker = startWorker(import.meta.url, './worker', { workerData });
     // asked, not terminated: a thread that ends inside a call of onnxruntime-node 1.30.0 takes the process with it
     const leave = (): void => worker.postMessage({ type: 'close' } satisfies ToWorker);
     signal.addEventListener('abort', leave, { once: true });
@@ -131,6 +134,16 @@ export class WorkerEngineClient implements WorkerConnection {
       this.embeds.set(embedId, { resolve, reject });
       this.send({ type: 'embed', embedId, tokenIds, layer });
     });
+  }
+
+  addAdapter(key: string, weights: LoraWeights): void {
+    this.send({ type: 'add-adapter', key, weights });
+  }
+
+  dropAdapter(key: string): void {
+    // requests of this tick that are on their way know it still
+    this.flush();
+    this.send({ type: 'drop-adapter', key });
   }
 
   close(): Promise<void> {
@@ -239,12 +252,4 @@ export class WorkerEngineClient implements WorkerConnection {
     for (const requestId of [...this.pending.keys()]) this.take(requestId)?.reject(this.exitError);
     for (const embedId of [...this.embeds.keys()]) this.takeEmbed(embedId)?.reject(this.exitError);
   }
-}
-
-/** Started from source (tests, development), a worker has to be given the loader of TypeScript anew. */
-function startWorker(workerData: WorkerSetup): Worker {
-  if (!import.meta.url.endsWith('.ts')) return new Worker(new URL('./worker.js', import.meta.url), { workerData });
-  const url = JSON.stringify(new URL('./worker.ts', import.meta.url).href);
-  const boot = `import('tsx/esm/api').then(({ register }) => { register(); return import(${url}); })`;
-  return new Worker(boot, { workerData, eval: true, execArgv: [] });
 }

@@ -1,6 +1,9 @@
 /** What the serving thread and an inference worker say to each other. Plain data: it is cloned on the way. */
+
 import type { TokensAppended } from '../decoding/decoding-strategy.ts';
 import type { ErrorCode, ErrorDetails } from '../errors.ts';
+import type { LoraTargets } from '../graph/lora.ts';
+import type { LoraWeights } from '../lora/lora-weights.ts';
 import type { ModelConfig } from '../models/model-config.ts';
 import type { PieceVocabulary } from '../tokenizer/text-tail.ts';
 import type { EmbeddingLayer } from './engine-client.ts';
@@ -8,8 +11,8 @@ import type { GenerationOutput, GenerationRequest } from './generation-request.t
 import type { SchedulerOptions } from './scheduler.ts';
 import type { StepTrace } from './step-plan.ts';
 
-/** What a worker is started with. */
-export interface WorkerSetup {
+/** What all workers of a model are started with. */
+export interface ModelSetup {
   readonly modelFolder: string;
   readonly config: ModelConfig;
   /** What texts are made of, for stop strings. */
@@ -18,6 +21,13 @@ export interface WorkerSetup {
   readonly scheduler: SchedulerOptions;
   /** Whether each step is reported. */
   readonly traceSteps: boolean;
+}
+
+/** What one worker is started with. */
+export interface WorkerSetup extends ModelSetup {
+  /** The adapters that it starts with, by key; its graphs have LoRA inputs for them and for `targets`. */
+  readonly adapters: ReadonlyMap<string, LoraWeights>;
+  readonly targets: LoraTargets;
 }
 
 export interface TransferredError {
@@ -29,6 +39,8 @@ export interface TransferredError {
 
 export type ToWorker =
   | { readonly type: 'generate'; readonly requests: readonly GenerationRequest[] }
+  | { readonly type: 'add-adapter'; readonly key: string; readonly weights: LoraWeights }
+  | { readonly type: 'drop-adapter'; readonly key: string }
   | { readonly type: 'cancel'; readonly requestId: string }
   | {
       readonly type: 'embed';

@@ -81,6 +81,12 @@ function serve(runner: ModelRunner, engine: Engine): void {
       case 'embed':
         embeds.push(message);
         break;
+      case 'add-adapter':
+        runner.addAdapter(message.key, message.weights);
+        break;
+      case 'drop-adapter':
+        runner.dropAdapter(message.key);
+        break;
       case 'close':
         closing = true;
         break;
@@ -107,6 +113,7 @@ function reportProgress(stage: string, share: number): void {
 
 try {
   const loaded = await loadT5Runner(setup, reportProgress);
+  for (const [key, weights] of setup.adapters) loaded.runner.addAdapter(key, weights);
   serve(loaded.runner, createEngine(loaded.runner));
   const { parameterCount, memoryBytes, warnings } = loaded;
   send({ type: 'ready', parameterCount, memoryBytes, warnings });

@@ -56,18 +56,13 @@ export function splitLast(graph: GraphBuilder, x: Value, size: number, count: nu
   return graph.nodeWithOutputs('Split', [x, sizes], { axis: -1 }, count);
 }
 
-/**
- * T5's feed-forward. Gated, it has two input matrices (wi_0 goes through the activation): given as two, or stacked in
- * one [2·ff, in], which serves few rows better (one product), many rows worse (the result has to be split).
- */
-export function feedForward(
+/** What the feed-forward's second matrix reads: the activation of the first, times `up` where it is gated. */
+export function gatedActivation(
   graph: GraphBuilder,
-  x: Value,
-  weights: { readonly inputs: readonly Value[]; readonly output: Value },
-  shape: { readonly activation: Activation; readonly gated: boolean; readonly size: number },
+  gate: Value,
+  up: Value | undefined,
+  activation: Activation,
 ): Value {
-  const hidden = weights.inputs.map((weight) => linear(graph, x, weight));
-  const [gate, up] = shape.gated && hidden.length === 1 ? splitLast(graph, hidden[0] as Value, shape.size, 2) : hidden;
-  const activated = activate(graph, gate as Value, shape.activation);
-  return linear(graph, up === undefined ? activated : graph.node('Mul', [activated, up]), weights.output);
+  const activated = activate(graph, gate, activation);
+  return up === undefined ? activated : graph.node('Mul', [activated, up]);
 }

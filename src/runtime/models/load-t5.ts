@@ -1,12 +1,15 @@
 /** Loads a T5 in an inference worker: checks the weights, writes the graphs, makes the sessions. */
 import { WeightFiles } from '../../storage/model-folder.ts';
-import { Session } from '../session.ts';
+import type { LoraTargets } from '../graph/lora.ts';
+import { noTargets } from '../lora/lora-targets.ts';
+import { Session, type SessionOptions } from '../session.ts';
+import { AdaptedHead } from './adapted-head.ts';
 import type { T5Config } from './model-config.ts';
 import { withModelErrors } from './model-files.ts';
 import { OutputHead } from './output-head.ts';
-import { buildT5Decoder, buildT5Encoder } from './t5-graphs.ts';
+import { type AdaptableGraph, buildT5Decoder, buildT5Encoder } from './t5-graphs.ts';
 import { readT5Parameters } from './t5-parameters.ts';
-import { T5Runner } from './t5-runner.ts';
+import { type AdaptableSession, T5Runner } from './t5-runner.ts';
 import { checkT5Tensors, t5ParameterCount } from './t5-tensors.ts';
 
 export interface LoadedRunner {
@@ -20,6 +23,8 @@ export interface LoadOptions {
   readonly modelFolder: string;
   readonly config: T5Config;
   readonly threadCount: number;
+  /** The matrices that adapters may change; absent: none. */
+  readonly targets?: LoraTargets;
   /** As in OutputHeadOptions. */
   readonly screened?: boolean;
 }
@@ -27,7 +32,7 @@ export interface LoadOptions {
 const FLOAT_BYTES = 4;
 
 export function loadT5Runner(
-  { modelFolder, config, ...options }: LoadOptions,
+  { modelFolder, config, targets = noTargets, ...options }: LoadOptions,
   onProgress: (stage: string, share: number) => void,
 ): Promise<LoadedRunner> {
   return withModelErrors(async () => {
@@ -41,12 +46,14 @@ export function loadT5Runner(
         if (done % 50 === 0) onProgress('weights', done / total);
       });
       onProgress('encoder', 0);
-      const encoder = await Session.create(buildT5Encoder(config, parameters), options);
+      const encoder = await openGraph(buildT5Encoder(config, parameters, targets), options);
       onProgress('decoder', 0);
-      const decoder = await Session.create(buildT5Decoder(config, parameters), options);
+      const decoder = await openGraph(buildT5Decoder(config, parameters, targets), options);
       onProgress('head', 0);
       const head = await OutputHead.create(parameters.head, config.hiddenSize, options);
-      const runner = new T5Runner(config, { encoder, decoder }, head, parameters.embeddings);
+      const adapted = new AdaptedHead(parameters.head, config.hiddenSize, options.threadCount);
+      const heads = { own: head, adapted };
+      const runner = new T5Runner(config, { encoder, decoder }, heads, parameters.embeddings);
       const untied = parameters.head !== parameters.embeddings;
       const parameterCount = t5ParameterCount(config, untied);
       // the embedding table stays beside the head that the session packed for itself
@@ -56,4 +63,8 @@ export function loadT5Runner(
       await files.close();
     }
   });
+}
+
+async function openGraph({ model, adapted }: AdaptableGraph, options: SessionOptions): Promise<AdaptableSession> {
+  return { session: await Session.create(model, options), adapted };
 }

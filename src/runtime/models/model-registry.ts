@@ -8,7 +8,7 @@ import { RuntimeError } from '../errors.ts';
 import { HuggingFaceTokenizer } from '../tokenizer/hugging-face-tokenizer.ts';
 import type { ModelConfig } from './model-config.ts';
 import { type ModelDirectories, readModelFiles } from './model-files.ts';
-import type { LoadModelRequest, ModelDirectory, ServedModel } from './served-model.ts';
+import type { LoadModelRequest, ModelAdapters, ModelDirectory, ServedModel } from './served-model.ts';
 
 export interface RegistryOptions {
   readonly directories: ModelDirectories;
@@ -18,6 +18,7 @@ export interface RegistryOptions {
   readonly maxInputTokens: number;
   readonly scheduler: SchedulerOptions;
   readonly engine: Omit<StartOptions, 'onProgress'>;
+  readonly adapters: ModelAdapters;
   readonly onProgress?: (modelId: string, stage: string, share: number) => void;
   readonly onWarning?: (modelId: string, warning: string) => void;
   /** Called when a model's worker ended, is back, or is given up. */
@@ -73,6 +74,7 @@ export class ModelRegistry implements ModelDirectory {
     this.loading.add(id);
     try {
       const model = await this.open(id, source);
+      await this.options.adapters.modelLoaded(model);
       this.models.set(id, model);
       if (makeDefault || this.defaultModelId === undefined) this.defaultModelId = id;
       return model;
@@ -86,6 +88,7 @@ export class ModelRegistry implements ModelDirectory {
     if (model === undefined) return false;
     this.models.delete(id);
     if (this.defaultModelId === id) this.defaultModelId = undefined;
+    this.options.adapters.modelUnloaded(id);
     await model.engine.close();
     return true;
   }
@@ -110,6 +113,7 @@ export class ModelRegistry implements ModelDirectory {
     return {
       id,
       source,
+      folder: files.folder,
       config,
       generationDefaults: files.generationDefaults,
       templateId: files.templateId,
@@ -134,6 +138,7 @@ export class ModelRegistry implements ModelDirectory {
     };
     return SupervisedEngine.start({
       start: (life) => WorkerEngineClient.start(setup, { ...options, ...life }),
+      targets: this.options.adapters.targetsOf(id),
       onEvent: (event) => onWorker?.(id, event),
       clock,
       ...(stopping === undefined ? {} : { stopping }),

@@ -1,5 +1,6 @@
 /** A loaded model as the rest of the server sees it. */
 import type { EngineClient } from '../engine/engine-client.ts';
+import type { LoraTargets } from '../graph/lora.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { GenerationDefaults, ModelConfig } from './model-config.ts';
 
@@ -10,6 +11,8 @@ export interface ServedModel {
   readonly id: string;
   /** `embedded:NAME` or `dir:NAME`. */
   readonly source: string;
+  /** Real path of its files. */
+  readonly folder: string;
   readonly config: ModelConfig;
   readonly generationDefaults: GenerationDefaults;
   /** Id of the prompt template that its own files ask for. */
@@ -37,6 +40,16 @@ export interface ModelDirectory {
   load(request: LoadModelRequest): Promise<ServedModel>;
   /** Waits for its running requests, then frees it. False when there is no such model. */
   unload(id: string): Promise<boolean>;
+}
+
+/** What a registry of models tells the adapters of them; `AdapterRegistry` is the real one. */
+export interface ModelAdapters {
+  /** The matrices that the adapters of a model change, as far as they are known before it is loaded. */
+  targetsOf(modelId: string): LoraTargets;
+  /** Before anyone can find the model. */
+  modelLoaded(model: ServedModel): Promise<void>;
+  /** When nobody can find it any more; what it runs goes on. */
+  modelUnloaded(modelId: string): void;
 }
 
 export interface LoadModelRequest {

@@ -1,14 +1,26 @@
 /** Runs T5's two graphs and its output head: turns a step plan into tensors and the outputs into scores. */
+
+import type { RowNeeds, RowScores } from '../decoding/decoding-strategy.ts';
 import { KvCache } from '../engine/kv-cache.ts';
 import type { EncodedSource, ModelRunner, StepScores } from '../engine/model-runner.ts';
 import type { ScheduledRequest } from '../engine/scheduled-request.ts';
 import type { StepPlan } from '../engine/step-plan.ts';
 import { invariant } from '../errors.ts';
+import type { AdaptedModule } from '../graph/lora.ts';
+import { AdapterCombination } from '../lora/adapter-combination.ts';
+import type { LoraWeights, WeightedAdapter } from '../lora/lora-weights.ts';
+import { routeRows } from '../lora/row-routing.ts';
+import { RunFactors } from '../lora/run-factors.ts';
+import { UnitStack } from '../lora/unit-stack.ts';
+import { WorkerAdapters } from '../lora/worker-adapters.ts';
 import type { Session, SessionOutputs } from '../session.ts';
 import { floatTensor, intTensor, longTensor, type TensorValue } from '../tensor.ts';
+import type { AdaptedHead } from './adapted-head.ts';
+import { gatherRows } from './head-scores.ts';
 import type { T5Config } from './model-config.ts';
 import type { OutputHead } from './output-head.ts';
 import { decoderBuckets, encoderBuckets } from './relative-buckets.ts';
+import { HEAD_PATH } from './t5-modules.ts';
 
 /** Sources are padded to a multiple of this: the kernels' widest vector, so that padding leaves every bit as it is. */
 const SOURCE_MULTIPLE = 16;
@@ -17,18 +29,29 @@ const KEPT_BUCKETS_LENGTH = 512;
 /** Longest decoded sequence whose buckets are looked up; beyond it every distance is in the last bucket anyway. */
 const DISTANCE_TABLE_LENGTH = 4096;
 
+/** A session and which of its matrices take adapters. */
+export interface AdaptableSession {
+  readonly session: Session;
+  readonly adapted: readonly AdaptedModule[];
+}
+
 export class T5Runner implements ModelRunner {
+  private readonly adapters = new WorkerAdapters();
+  private readonly sourceFactors: RunFactors;
+  private readonly rowFactors: UnitStack;
   private readonly encoderBucketCache = new Map<number, Int32Array>();
   private readonly distanceBuckets: Int32Array;
   private readonly encoderOutputs: readonly string[];
 
   constructor(
     private readonly config: T5Config,
-    private readonly sessions: { readonly encoder: Session; readonly decoder: Session },
-    private readonly head: OutputHead,
+    private readonly graphs: { readonly encoder: AdaptableSession; readonly decoder: AdaptableSession },
+    private readonly heads: { readonly own: OutputHead; readonly adapted: AdaptedHead },
     /** [vocabulary, d] */
     private readonly embeddings: Float32Array,
   ) {
+    this.sourceFactors = new RunFactors(graphs.encoder.adapted);
+    this.rowFactors = new UnitStack(graphs.decoder.adapted);
     const { relativeBucketCount, relativeMaxDistance } = config;
     this.distanceBuckets = decoderBuckets(DISTANCE_TABLE_LENGTH, relativeBucketCount, relativeMaxDistance);
     const layers = Array.from({ length: config.decoderLayerCount }, (_, layer) => layer);
@@ -52,8 +75,23 @@ export class T5Runner implements ModelRunner {
     return new KvCache({ layerCount, headCount, headSize });
   }
 
-  async encode(tokenIds: readonly number[]): Promise<EncodedSource> {
-    const outputs = await this.runEncoder(tokenIds, this.encoderOutputs);
+  addAdapter(key: string, weights: LoraWeights): void {
+    this.adapters.add(key, weights);
+  }
+
+  dropAdapter(key: string): void {
+    this.adapters.drop(key);
+    this.sourceFactors.forget(key);
+    this.rowFactors.forget(key);
+    void this.heads.adapted.forget(key);
+  }
+
+  combine(adapters: readonly WeightedAdapter[]): AdapterCombination {
+    return this.adapters.combine(adapters);
+  }
+
+  async encode(tokenIds: readonly number[], adapters: AdapterCombination): Promise<EncodedSource> {
+    const outputs = await this.runEncoder(tokenIds, adapters, this.encoderOutputs);
     const layers = Array.from({ length: this.config.decoderLayerCount }, (_, layer) => layer);
     return {
       source: {
@@ -69,7 +107,7 @@ export class T5Runner implements ModelRunner {
   async embed(tokenIds: readonly number[], layer: 'input' | 'encoder'): Promise<Float32Array> {
     const { hiddenSize } = this.config;
     if (layer === 'input') return this.lookUp(tokenIds, tokenIds.length);
-    const outputs = await this.runEncoder(tokenIds, ['states']);
+    const outputs = await this.runEncoder(tokenIds, AdapterCombination.none, ['states']);
     return outputs.floats('states').slice(0, tokenIds.length * hiddenSize);
   }
 
@@ -83,16 +121,19 @@ export class T5Runner implements ModelRunner {
     const queries = Math.max(2, ...plan.groups.map(({ paths }) => paths.rowCount));
     this.feedSection(feeds, 'groups', plan.groups, caches.groups, queries);
     feedGroupRows(feeds, plan.groups, queries);
-    const outputs = await this.sessions.decoder.run(feeds, ['new_cache', 'states']);
+    const adapters = adaptersByRow(plan);
+    this.feedAdapters(feeds, adapters);
+    const outputs = await this.graphs.decoder.session.run(feeds, ['new_cache', 'states']);
     const newCache = outputs.floats('new_cache');
-    const scores = await this.head.score(outputs.floats('states'), plan.needs);
+    const scores = await this.score(outputs.floats('states'), plan.needs, adapters);
     return { scores, newCache, newCacheStride: newCache.length / plan.rowCount };
   }
 
   async dispose(): Promise<void> {
-    await this.sessions.encoder.dispose();
-    await this.sessions.decoder.dispose();
-    await this.head.dispose();
+    await this.graphs.encoder.session.dispose();
+    await this.graphs.decoder.session.dispose();
+    await this.heads.own.dispose();
+    await this.heads.adapted.dispose();
   }
 
   /** Fills a section's masks and cache views: bias index [g, q, positions + q], source mask [g, 1, 1, source]. */
@@ -122,6 +163,43 @@ export class T5Runner implements ModelRunner {
     cache.feed(feeds, name, requests.length);
   }
 
+  /** Rows whose adapters change the head have a head of their own, the others share the model's. */
+  private async score(
+    states: Float32Array,
+    needs: readonly RowNeeds[],
+    adapters: readonly AdapterCombination[],
+  ): Promise<readonly RowScores[]> {
+    const { own, adapted } = this.heads;
+    const changing = new Set(adapters.filter((one) => one.replacesHead || one.rankOf(HEAD_PATH) > 0));
+    if (changing.size === 0) return own.score(states, needs);
+    const scores: RowScores[] = new Array(needs.length);
+    const rowsOf = (isOne: (combination: AdapterCombination) => boolean): readonly number[] =>
+      adapters.flatMap((combination, row) => (isOne(combination) ? [row] : []));
+    const keep = (rows: readonly number[], found: readonly RowScores[]): void => {
+      for (const [index, row] of rows.entries()) scores[row] = found[index] as RowScores;
+    };
+    const needsOf = (rows: readonly number[]): readonly RowNeeds[] => rows.map((row) => needs[row] as RowNeeds);
+    const others = rowsOf((combination) => !changing.has(combination));
+    if (others.length > 0) {
+      keep(others, await own.score(gatherRows(states, this.config.hiddenSize, others), needsOf(others)));
+    }
+    for (const combination of changing) {
+      const rows = rowsOf((one) => one === combination);
+      keep(rows, await adapted.score(states, rows, needsOf(rows), combination));
+    }
+    return scores;
+  }
+
+  private feedAdapters(feeds: Record<string, TensorValue>, rows: readonly AdapterCombination[]): void {
+    if (this.graphs.decoder.adapted.length === 0) return;
+    const placesOf = this.rowFactors.arrange([...new Set(rows)]);
+    Object.assign(feeds, routeRows(rows, placesOf));
+    this.rowFactors.feed(
+      feeds,
+      [...placesOf.values()].reduce((sum, places) => sum + places.length, 0),
+    );
+  }
+
   private indexPath(index: Int32Array, offset: number, path: readonly number[]): void {
     const last = DISTANCE_TABLE_LENGTH - 1;
     for (const [position, entry] of path.entries()) {
@@ -130,11 +208,16 @@ export class T5Runner implements ModelRunner {
     }
   }
 
-  private async runEncoder(tokenIds: readonly number[], outputNames: readonly string[]): Promise<SessionOutputs> {
+  private async runEncoder(
+    tokenIds: readonly number[],
+    adapters: AdapterCombination,
+    outputNames: readonly string[],
+  ): Promise<SessionOutputs> {
     const length = padded(tokenIds.length);
     const mask = new Float32Array(length).fill(Number.NEGATIVE_INFINITY).fill(0, 0, tokenIds.length);
-    return this.sessions.encoder.run(
+    return this.graphs.encoder.session.run(
       {
+        ...this.sourceFactors.of(adapters),
         source_embeddings: floatTensor(this.lookUp(tokenIds, length), [1, length, this.config.hiddenSize]),
         relative_buckets: intTensor(this.bucketsOf(length), [length, length]),
         source_mask: floatTensor(mask, [1, 1, 1, length]),
@@ -160,6 +243,13 @@ export class T5Runner implements ModelRunner {
     }
     return rows;
   }
+}
+
+/** The adapters of each row of a step. */
+function adaptersByRow({ singles, groups }: StepPlan): readonly AdapterCombination[] {
+  return [...singles, ...groups].flatMap(({ adapters, paths }) =>
+    Array.from({ length: paths.rowCount }, () => adapters),
+  );
 }
 
 function padded(length: number): number {

@@ -1,71 +1,12 @@
 /** Workers end when the test says so; time passes when the test says so. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { WorkerConnection } from '../../../src/runtime/engine/engine-client.ts';
-import type { GenerationRequest } from '../../../src/runtime/engine/generation-request.ts';
-import {
-  SupervisedEngine,
-  type SupervisorEvent,
-  type WorkerLife,
-} from '../../../src/runtime/engine/supervised-engine.ts';
+import { SupervisedEngine } from '../../../src/runtime/engine/supervised-engine.ts';
 import type { RuntimeError } from '../../../src/runtime/errors.ts';
+import { FakeWorkers, REQUEST, START_MS, startOverFakeWorkers } from '../../support/fake-workers.ts';
 import { ManualClock } from '../../support/manual-clock.ts';
 
 const CRASH = new Error('crashed');
-/** Milliseconds that each start takes. */
-const START_MS = 200;
-/** A fake worker answers without a look at it. */
-const REQUEST = {} as GenerationRequest;
-
-/** One start of a worker that has not come to its end. */
-interface Start extends WorkerLife {
-  readonly succeed: () => void;
-  readonly fail: (cause: Error) => void;
-}
-
-class FakeWorkers {
-  readonly starts: Start[] = [];
-  closedCount = 0;
-
-  readonly start = (life: WorkerLife): Promise<{ client: WorkerConnection; facts: string }> =>
-    new Promise((resolve, reject) => {
-      const client = {
-        pendingCount: 1,
-        generate: () => Promise.reject(new Error(`answered by worker ${this.starts.length}`)),
-        embed: async () => [],
-        close: async () => {
-          this.closedCount++;
-        },
-      };
-      life.signal.addEventListener('abort', () => reject(new Error('aborted')));
-      this.starts.push({ ...life, succeed: () => resolve({ client, facts: 'facts' }), fail: reject });
-    });
-
-  get last(): Start {
-    const start = this.starts.at(-1);
-    assert.ok(start !== undefined);
-    return start;
-  }
-}
-
-async function setUp() {
-  const clock = new ManualClock();
-  const workers = new FakeWorkers();
-  const events: SupervisorEvent[] = [];
-  const stopping = new AbortController();
-  const { signal } = stopping;
-  const started = SupervisedEngine.start({
-    start: workers.start,
-    onEvent: (event) => events.push(event),
-    stopping: signal,
-    clock,
-  });
-  await clock.advance(START_MS);
-  workers.last.succeed();
-  const { engine, facts } = await started;
-  assert.equal(facts, 'facts');
-  return { clock, workers, events, stopping, engine };
-}
 
 async function refusalOf(engine: SupervisedEngine): Promise<readonly [string, number | undefined]> {
   try {
@@ -78,7 +19,7 @@ async function refusalOf(engine: SupervisedEngine): Promise<readonly [string, nu
 }
 
 test('a worker that ends is replaced; what it had fails with the time to come back, so does what comes meanwhile', async () => {
-  const { clock, workers, events, engine } = await setUp();
+  const { clock, workers, events, engine } = await startOverFakeWorkers();
   await assert.rejects(engine.generate(REQUEST), /answered by worker 1/);
 
   const { code, details, message, cause } = workers.last.onEnded(CRASH);
@@ -109,7 +50,7 @@ test('a worker that ends is replaced; what it had fails with the time to come ba
 });
 
 test('ends and failed starts in a row lead to an end, and to an error that names no time', async () => {
-  const { clock, workers, events, engine } = await setUp();
+  const { clock, workers, events, engine } = await startOverFakeWorkers();
   workers.last.onEnded(CRASH);
   for (let failure = 2; failure <= 8; failure++) {
     await clock.advance(30_000);
@@ -142,7 +83,7 @@ test('a first worker that does not start is an error, and there is no second', a
 });
 
 test('closed, it lets its worker end and starts none', async () => {
-  const { clock, workers, events, engine } = await setUp();
+  const { clock, workers, events, engine } = await startOverFakeWorkers();
   await engine.close();
   assert.deepEqual([engine.status, workers.closedCount], ['draining', 1]);
   const { code, details } = workers.last.onEnded(CRASH);
@@ -152,7 +93,7 @@ test('closed, it lets its worker end and starts none', async () => {
 });
 
 test('closed while it waits for a restart, it starts none', async () => {
-  const { clock, workers, engine } = await setUp();
+  const { clock, workers, engine } = await startOverFakeWorkers();
   workers.last.onEnded(CRASH);
   await engine.close();
   assert.deepEqual([engine.status, clock.alarmCount], ['draining', 0]);
@@ -160,7 +101,7 @@ test('closed while it waits for a restart, it starts none', async () => {
 });
 
 test('closed while a worker starts, it ends that worker', async () => {
-  const { clock, workers, events, engine } = await setUp();
+  const { clock, workers, events, engine } = await startOverFakeWorkers();
   workers.last.onEnded(CRASH);
   await clock.advance(500);
   assert.equal(workers.starts.length, 2);
@@ -170,7 +111,7 @@ test('closed while a worker starts, it ends that worker', async () => {
 });
 
 test('while the server stops, a worker that lives goes on and one that ends is not replaced', async () => {
-  const { clock, workers, stopping, engine } = await setUp();
+  const { clock, workers, stopping, engine } = await startOverFakeWorkers();
   stopping.abort();
   assert.equal(engine.status, 'ready');
   await assert.rejects(engine.generate(REQUEST), /answered by worker 1/);
@@ -180,7 +121,7 @@ test('while the server stops, a worker that lives goes on and one that ends is n
 
 test('a server that stops takes back the restart that it waits for, and the one that runs', async () => {
   for (const waited of [100, 500]) {
-    const { clock, workers, stopping, engine } = await setUp();
+    const { clock, workers, stopping, engine } = await startOverFakeWorkers();
     workers.last.onEnded(CRASH);
     await clock.advance(waited);
     stopping.abort();

@@ -8,6 +8,7 @@ import type { GenerationRequest } from '../../../src/runtime/engine/generation-r
 import type { SupervisorEvent } from '../../../src/runtime/engine/supervised-engine.ts';
 import { ModelRegistry } from '../../../src/runtime/models/model-registry.ts';
 import { ManualClock } from '../../support/manual-clock.ts';
+import { noAdapters } from '../../support/scripted-adapters.ts';
 import { writeTinyModel } from '../../support/tiny-model.ts';
 import { crash, inService, nextWorker, watchWorkers } from '../../support/worker-threads.ts';
 
@@ -15,7 +16,13 @@ const PARAMS = parseSamplingParams(
   { maxNewTokens: 12, numBeams: 3 },
   { defaults: {}, badWordsIds: [], drawSeed: () => 1, maxRows: 8 },
 );
-const REQUEST: GenerationRequest = { id: 'first', promptTokenIds: [5, 9, 7, 1], params: PARAMS, stream: false };
+const REQUEST: GenerationRequest = {
+  id: 'first',
+  promptTokenIds: [5, 9, 7, 1],
+  params: PARAMS,
+  stream: false,
+  adapters: [],
+};
 
 async function setUp(t: TestContext) {
   const workers = watchWorkers(t);
@@ -28,6 +35,7 @@ async function setUp(t: TestContext) {
     maxInputTokens: 64,
     scheduler: { maxRows: 8, prefillTokens: 512, timeSliceSteps: 512 },
     engine: { limits: { maxPending: 10, requestTimeoutMs: 60_000 } },
+    adapters: noAdapters,
     onWorker: (_, event) => events.push(event),
     clock,
   });

@@ -2,10 +2,8 @@
 import assert from 'node:assert/strict';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
-import type { DecodingStrategy } from '../../../src/runtime/decoding/decoding-strategy.ts';
-import { Engine } from '../../../src/runtime/engine/engine.ts';
-import type { T5Runner } from '../../../src/runtime/models/t5-runner.ts';
 import { loadRunner } from '../../support/engine-harness.ts';
+import { forward, largestDifference } from '../../support/forced-tokens.ts';
 import { oracleTest, readJsonFile, repositoryPath, sharedPath } from '../../support/oracle.ts';
 
 interface ForwardRow {
@@ -13,61 +11,6 @@ interface ForwardRow {
   readonly decoderInputIds: readonly number[];
   readonly encoderStates: readonly (readonly number[])[];
   readonly logits: readonly (readonly number[])[];
-}
-
-/** Feeds the given tokens whatever the model says, and keeps the logits of each step. */
-class ForcedTokens implements DecodingStrategy {
-  readonly logits: Float32Array[] = [];
-
-  constructor(private readonly tokenIds: readonly number[]) {}
-
-  needs(): ReturnType<DecodingStrategy['needs']> {
-    return [{ topCount: 1, askedIds: [], allLogits: true, orderOnly: false }];
-  }
-
-  advance([scores]: Parameters<DecodingStrategy['advance']>[0]): ReturnType<DecodingStrategy['advance']> {
-    if (scores?.logits !== undefined) this.logits.push(scores.logits.slice());
-    const tokenId = this.tokenIds[this.logits.length];
-    return { nextRows: tokenId === undefined ? [] : [{ parent: 0, tokenId }], appended: [] };
-  }
-
-  sequences(): ReturnType<DecodingStrategy['sequences']> {
-    return [];
-  }
-}
-
-/** The logits of every row's steps, all rows in one batch. */
-async function forward(runner: T5Runner, rows: readonly ForwardRow[]): Promise<readonly (readonly Float32Array[])[]> {
-  const strategies = rows.map(({ decoderInputIds }) => new ForcedTokens(decoderInputIds));
-  const waiting = [...strategies];
-  const engine = new Engine(
-    runner,
-    {
-      maxRows: 64,
-      prefillTokens: 512,
-      timeSliceSteps: 1000,
-      now: () => 0,
-      createStrategy: () => waiting.shift() as ForcedTokens,
-    },
-    {
-      onTokens: () => {},
-      onFinished: () => {},
-      onFailed: (_, error) => {
-        throw error;
-      },
-    },
-  );
-  const params = { numBeams: 1, numReturnSequences: 1 } as Parameters<Engine['submit']>[0]['params'];
-  for (const [index, { inputIds }] of rows.entries()) {
-    engine.submit({ id: `${index}`, promptTokenIds: inputIds, params, stream: false });
-  }
-  while (engine.hasWork) await engine.step();
-  return strategies.map(({ logits }) => logits);
-}
-
-function largestDifference(actual: ArrayLike<number>, expected: readonly number[]): number {
-  assert.equal(actual.length, expected.length);
-  return expected.reduce((most, value, index) => Math.max(most, Math.abs(value - (actual[index] as number))), 0);
 }
 
 async function checkForward(parent: string, name: string, expectedPath: string): Promise<void> {

@@ -1,0 +1,366 @@
+/**
+ * The adapters in service: loads them, finds them, lends them to requests, lets them go, and remembers them over a
+ * restart. An adapter is in service while its model is; the others wait in the registry's file for their model.
+ */
+import type { AdapterStore, StoredAdapter } from '../../storage/adapter-store.ts';
+import type { LoraTargets } from '../graph/lora.ts';
+import type { LoraWeights } from '../lora/lora-weights.ts';
+import type { ModelAdapters, ServedModel } from '../models/served-model.ts';
+import { resolveAdapterFolder } from '../peft/adapter-source.ts';
+import type { AdapterBase, LoadedAdapter } from '../peft/read-adapter.ts';
+import { AdapterEntry } from './adapter-entry.ts';
+import { AdapterFeed } from './adapter-feed.ts';
+import { type ChosenAdapter, RegistryLease } from './adapter-lease.ts';
+import { AdapterResidency, type ResidencyOptions } from './adapter-residency.ts';
+import {
+  asBrokenFiles,
+  badChoice,
+  checkNames,
+  checkUnchanged,
+  idTaken,
+  modelGone,
+  notNow,
+  otherModel,
+  tooMany,
+  unknownAdapter,
+  unknownModel,
+} from './registry-errors.ts';
+import type {
+  AdapterChange,
+  AdapterChoice,
+  AdapterDirectory,
+  AdapterLease,
+  LoadAdapterRequest,
+  ServedAdapter,
+} from './served-adapter.ts';
+
+/** Reads adapters from disk; `AdapterLoader` is the real one. */
+export interface AdapterReader {
+  load(source: string, base: AdapterBase): Promise<LoadedAdapter>;
+}
+
+export interface AdapterRegistryOptions {
+  readonly reader: AdapterReader;
+  readonly store: AdapterStore;
+  /** Folder of the adapters that `dir:NAME` names. */
+  readonly adaptersDir: string;
+  readonly residency: ResidencyOptions;
+  /** Adapters registered, those of models out of service included. */
+  readonly maxAdapters: number;
+  readonly onWarning?: (warning: string, adapterId?: string) => void;
+  /** Once aborted, the feeds of changes end. */
+  readonly stopping?: AbortSignal;
+}
+
+interface ModelSide {
+  readonly model: ServedModel;
+  active: AdapterEntry | undefined;
+}
+
+export class AdapterRegistry implements AdapterDirectory, ModelAdapters {
+  private readonly sides = new Map<string, ModelSide>();
+  private readonly entries = new Map<string, AdapterEntry>();
+  /** What the file lists, whether its model is in service or not. */
+  private readonly stored = new Map<string, StoredAdapter>();
+  private readonly storedActive = new Map<string, string>();
+  private readonly residency: AdapterResidency;
+  private readonly feed = new AdapterFeed();
+
+  private constructor(private readonly options: AdapterRegistryOptions) {
+    this.residency = new AdapterResidency(options.residency);
+    options.stopping?.addEventListener('abort', () => this.feed.close(), { once: true });
+  }
+
+  /** Reads the registry's file; adapters come into service with their models. */
+  static async open(options: AdapterRegistryOptions): Promise<AdapterRegistry> {
+    const registry = new AdapterRegistry(options);
+    const { adapters, active } = await options.store.read((warning) => options.onWarning?.(warning));
+    for (const adapter of adapters) registry.stored.set(adapter.id, adapter);
+    for (const [modelId, id] of active) registry.storedActive.set(modelId, id);
+    return registry;
+  }
+
+  /** Bytes of adapters in memory. */
+  get usedBytes(): number {
+    return this.residency.usedBytes;
+  }
+
+  list(modelId?: string): readonly ServedAdapter[] {
+    return this.entriesOf(modelId);
+  }
+
+  find(id: string): ServedAdapter | undefined {
+    return this.entries.get(id);
+  }
+
+  activeOf(modelId: string): ServedAdapter | undefined {
+    return this.sides.get(modelId)?.active;
+  }
+
+  changes(modelId: string | null, signal: AbortSignal): AsyncIterable<AdapterChange> {
+    return this.feed.listen(modelId, signal);
+  }
+
+  acquire(model: ServedModel, choices: readonly AdapterChoice[] | null): AdapterLease {
+    const side = this.sideOf(model.id);
+    if (side.model !== model) throw modelGone(model.id);
+    const chosen = choices === null ? activeChoice(side) : this.choose(side, choices);
+    this.residency.checkFits(
+      chosen.map(({ entry }) => entry),
+      'adapters',
+    );
+    return new RegistryLease(chosen, this.residency);
+  }
+
+  async load({ id, modelId, source, name, activate = false }: LoadAdapterRequest): Promise<ServedAdapter> {
+    const { model } = this.sideOf(modelId);
+    this.checkNew(id, name ?? id);
+    const bringIn = (one: AdapterEntry): Promise<void> => this.bringIn(one);
+    const entry = new AdapterEntry({ id, name: name ?? id, model, source, bringIn });
+    this.entries.set(id, entry);
+    try {
+      await this.takeIn(entry);
+    } catch (error) {
+      await this.giveUp(entry);
+      throw error;
+    }
+    this.publish('loaded', entry);
+    if (activate) await this.activate(modelId, id);
+    return entry;
+  }
+
+  async activate(modelId: string, adapterId: string | null): Promise<void> {
+    const side = this.sideOf(modelId);
+    const entry = adapterId === null ? undefined : this.pick(side, adapterId, 'adapter');
+    if (entry?.status === 'failed') throw notNow(entry, 'adapter');
+    if (entry === side.active) return;
+    this.setActive(side, entry);
+    await this.save();
+  }
+
+  async unload(id: string): Promise<boolean> {
+    const entry = this.entries.get(id);
+    if (entry === undefined) return this.forget(id);
+    if (entry.status === 'loading') throw notNow(entry, 'id');
+    entry.unloading ??= this.drain(entry);
+    await entry.unloading;
+    return true;
+  }
+
+  targetsOf(modelId: string): LoraTargets {
+    const modules = new Set<string>();
+    const gains = new Set<string>();
+    for (const { model, facts } of this.stored.values()) {
+      if (model !== modelId) continue;
+      for (const module of facts.modules) {
+        modules.add(module);
+        if (facts.method === 'DORA') gains.add(module);
+      }
+    }
+    return { modules, gains };
+  }
+
+  async modelLoaded(model: ServedModel): Promise<void> {
+    const side: ModelSide = { model, active: undefined };
+    const known = [...this.stored.values()].filter(({ model: modelId }) => modelId === model.id);
+    const entries = await Promise.all(known.map((stored) => this.restore(model, stored)));
+    this.sides.set(model.id, side);
+    for (const entry of entries) {
+      // unloaded while its folder was looked for
+      if (!this.stored.has(entry.id)) continue;
+      this.entries.set(entry.id, entry);
+      this.publish(entry.status === 'failed' ? 'failed' : 'loaded', entry);
+    }
+    const active = this.entries.get(this.storedActive.get(model.id) ?? '');
+    if (active !== undefined) this.setActive(side, active);
+  }
+
+  modelUnloaded(modelId: string): void {
+    const side = this.sides.get(modelId);
+    if (side === undefined) return;
+    this.sides.delete(modelId);
+    for (const entry of this.entriesOf(modelId)) {
+      this.entries.delete(entry.id);
+      // the load of it finds out by itself
+      if (entry.status === 'loading') continue;
+      entry.status = 'draining';
+      void this.residency.retire(entry);
+      this.publish('unloaded', entry);
+    }
+  }
+
+  /** From its files into service. */
+  private async takeIn(entry: AdapterEntry): Promise<void> {
+    const { facts, weights } = await this.options.reader.load(entry.source, baseOf(entry.model));
+    entry.facts = facts;
+    this.residency.checkFits([entry], 'source');
+    this.checkPresent(entry);
+    await this.residency.admit(entry, () => entry.model.engine.addAdapter(entry.id, weights));
+    this.checkPresent(entry);
+    this.stored.set(entry.id, entry.stored);
+    await this.save();
+    this.checkPresent(entry);
+    entry.status = 'ready';
+  }
+
+  /** Leaves nothing of an adapter that could not be loaded. */
+  private async giveUp(entry: AdapterEntry): Promise<void> {
+    entry.status = 'failed';
+    await this.residency.retire(entry);
+    if (this.entries.get(entry.id) === entry) this.entries.delete(entry.id);
+    if (this.stored.get(entry.id) === entry.stored) {
+      this.stored.delete(entry.id);
+      // where the disk is what failed, the next save that succeeds does it
+      await this.save().catch(() => {});
+    }
+    this.publish('failed', entry);
+  }
+
+  private async drain(entry: AdapterEntry): Promise<void> {
+    entry.status = 'draining';
+    const side = this.sides.get(entry.model.id);
+    if (side?.active === entry) this.setActive(side, undefined);
+    // a restart from now on does without it
+    this.stored.delete(entry.id);
+    await entry.idle();
+    await this.residency.retire(entry);
+    const present = this.entries.get(entry.id) === entry;
+    if (present) this.entries.delete(entry.id);
+    await this.save();
+    if (present) this.publish('unloaded', entry);
+  }
+
+  /** Forgets an adapter whose model is not in service. */
+  private async forget(id: string): Promise<boolean> {
+    const stored = this.stored.get(id);
+    if (stored === undefined) return false;
+    this.stored.delete(id);
+    if (this.storedActive.get(stored.model) === id) this.storedActive.delete(stored.model);
+    await this.save();
+    return true;
+  }
+
+  /** An adapter that the file remembers; its factors are read when a request names it. */
+  private async restore(model: ServedModel, { id, name, source, facts }: StoredAdapter): Promise<AdapterEntry> {
+    const entry = new AdapterEntry({ id, name, model, source, bringIn: (one) => this.bringIn(one) });
+    entry.facts = facts;
+    entry.status = 'ready';
+    try {
+      await resolveAdapterFolder(source, this.options.adaptersDir);
+    } catch (error) {
+      // whatever it is, the model comes into service
+      entry.status = 'failed';
+      const reason = error instanceof Error ? error.message : String(error);
+      this.options.onWarning?.(`The adapter is not in service: ${reason}`, id);
+    }
+    return entry;
+  }
+
+  /** Brings an adapter in that was loaded before. */
+  private async bringIn(entry: AdapterEntry): Promise<void> {
+    const { model } = entry;
+    const weights = await this.readAgain(entry);
+    if (this.sides.get(model.id)?.model !== model) throw modelGone(model.id);
+    await model.engine.addAdapter(entry.id, weights);
+    this.noteFiles(entry, 'ready');
+  }
+
+  /** Reads an adapter's files again, which must be those that were loaded. */
+  private async readAgain(entry: AdapterEntry): Promise<LoraWeights> {
+    try {
+      const { facts, weights } = await this.options.reader.load(entry.source, baseOf(entry.model));
+      checkUnchanged(entry, facts);
+      return weights;
+    } catch (cause) {
+      const error = asBrokenFiles(entry.id, cause);
+      if (error === undefined) throw cause;
+      this.noteFiles(entry, 'failed');
+      throw error;
+    }
+  }
+
+  private noteFiles(entry: AdapterEntry, status: 'ready' | 'failed'): void {
+    if (entry.status === status || entry.status === 'draining') return;
+    entry.status = status;
+    this.publish(status === 'failed' ? 'failed' : 'loaded', entry);
+  }
+
+  private setActive(side: ModelSide, entry: AdapterEntry | undefined): void {
+    const before = side.active;
+    side.active = entry;
+    if (entry !== undefined) {
+      this.storedActive.set(side.model.id, entry.id);
+      this.publish('activated', entry);
+    } else if (before !== undefined) {
+      this.storedActive.delete(side.model.id);
+      this.publish('deactivated', before);
+    }
+  }
+
+  private choose(side: ModelSide, choices: readonly AdapterChoice[]): readonly ChosenAdapter[] {
+    const seen = new Set<string>();
+    return choices.map(({ id, weight }) => {
+      const entry = this.pick(side, id, 'adapters');
+      if (seen.has(id)) throw badChoice(`each adapter once, ${id} came twice. Add its weights up`);
+      seen.add(id);
+      const amount = weight ?? 1;
+      if (!Number.isFinite(amount)) throw badChoice(`a finite weight of ${id}, ${amount} came`);
+      return { entry, weight: amount };
+    });
+  }
+
+  /** The adapter of that id if the model's requests may have it. */
+  private pick(side: ModelSide, id: string, argument: string): AdapterEntry {
+    const entry = this.entries.get(id);
+    if (entry === undefined) {
+      throw unknownAdapter(
+        side.model.id,
+        this.entriesOf(side.model.id).map((one) => one.id),
+        { id, argument },
+      );
+    }
+    if (entry.model !== side.model) throw otherModel(side.model.id, entry, argument);
+    if (entry.status === 'loading' || entry.status === 'draining') throw notNow(entry, argument);
+    return entry;
+  }
+
+  private checkNew(id: string, name: string): void {
+    checkNames(id, name);
+    const owner = this.entries.get(id)?.model.id ?? this.stored.get(id)?.model;
+    if (owner !== undefined) throw idTaken(id, owner);
+    const { maxAdapters } = this.options;
+    if (new Set([...this.entries.keys(), ...this.stored.keys()]).size >= maxAdapters) throw tooMany(maxAdapters);
+  }
+
+  /** The model may be unloaded while an adapter of it is being loaded. */
+  private checkPresent(entry: AdapterEntry): void {
+    if (this.entries.get(entry.id) !== entry) throw modelGone(entry.model.id);
+  }
+
+  private sideOf(modelId: string): ModelSide {
+    const side = this.sides.get(modelId);
+    if (side !== undefined) return side;
+    throw unknownModel(modelId, [...this.sides.keys()]);
+  }
+
+  private entriesOf(modelId: string | undefined): readonly AdapterEntry[] {
+    const all = [...this.entries.values()];
+    return modelId === undefined ? all : all.filter(({ model }) => model.id === modelId);
+  }
+
+  private save(): Promise<void> {
+    return this.options.store.save({ adapters: [...this.stored.values()], active: new Map(this.storedActive) });
+  }
+
+  private publish(change: AdapterChange['change'], adapter: AdapterEntry): void {
+    this.feed.publish({ change, model: adapter.model, adapter });
+  }
+}
+
+function activeChoice({ active }: ModelSide): readonly ChosenAdapter[] {
+  return active === undefined ? [] : [{ entry: active, weight: 1 }];
+}
+
+function baseOf({ folder, config, source }: ServedModel): AdapterBase {
+  return { modelFolder: folder, config, modelSource: source };
+}

@@ -1,0 +1,133 @@
+/**
+ * LoRA as graph nodes: y + b (a x), where a and b are inputs of the graph and never merged into a weight. An adapter
+ * whose b is zero adds exact zeros.
+ *
+ * What a row gets must not depend, in any bit, on who shares its batch. ONNX Runtime's product of matrices that are
+ * not constants rounds by how it cuts them (seen in MLAS of 1.30.0): the inner axis is cut by how wide the other matrix
+ * is, and a single row takes another kernel. So in a batch factors come in units of LORA_UNIT ranks, one shape for all
+ * of them: x [units, n ≥ 2, in] × a [units, in, 16] × b [units, 16, out]. An adapter of more ranks has several units,
+ * whose shares are summed in their own order.
+ */
+import type { GraphBuilder, Value } from './graph-builder.ts';
+
+/** Ranks of a unit: the widest matrix that onnxruntime cuts in one way only. */
+export const LORA_UNIT = 16;
+
+export interface AdaptedShape {
+  readonly inSize: number;
+  readonly outSize: number;
+}
+
+/** Which matrices of a model have LoRA inputs, by the paths of their modules. */
+export interface LoraTargets {
+  readonly modules: ReadonlySet<string>;
+  /** Those whose own product is scaled too (DoRA). */
+  readonly gains: ReadonlySet<string>;
+}
+
+/** A matrix that has LoRA inputs in a graph. */
+export interface AdaptedModule extends AdaptedShape {
+  readonly path: string;
+  readonly hasGain: boolean;
+}
+
+export interface LoraLayer {
+  /** Adds to y = W x what the adapters of its rows add; y itself where the module is no target. */
+  adapt(module: string, x: Value, y: Value, shape: AdaptedShape): Value;
+}
+
+export const loraInput = {
+  a: (module: string): string => `${module}.lora_a`,
+  b: (module: string): string => `${module}.lora_b`,
+  gain: (module: string): string => `${module}.lora_gain`,
+} as const;
+
+/** One adapter for all rows of a run. x [1, s, in], a [1, in, rank], b [1, rank, out], gain [1, out]. */
+export class RunLora implements LoraLayer {
+  readonly adapted: AdaptedModule[] = [];
+
+  constructor(
+    private readonly graph: GraphBuilder,
+    private readonly targets: LoraTargets,
+  ) {}
+
+  adapt(module: string, x: Value, y: Value, { inSize, outSize }: AdaptedShape): Value {
+    const { graph, targets } = this;
+    if (!targets.modules.has(module)) return y;
+    const hasGain = targets.gains.has(module);
+    this.adapted.push({ path: module, inSize, outSize, hasGain });
+    const a = graph.input(loraInput.a(module), 'float32', [1, inSize, 'lora_rank']);
+    const b = graph.input(loraInput.b(module), 'float32', [1, 'lora_rank', outSize]);
+    const delta = graph.node('MatMul', [graph.node('MatMul', [x, a]), b]);
+    if (!hasGain) return graph.node('Add', [y, delta]);
+    const gain = graph.input(loraInput.gain(module), 'float32', [1, outSize]);
+    return graph.node('Add', [graph.node('Mul', [y, gain]), delta]);
+  }
+}
+
+/**
+ * Every row has an adapter of its own. x and y [rows, …]; a [units, in, 16], b [units, 16, out], gain [units, out].
+ *   lora.rows [units, n]: the rows that a unit serves; lora.places [rows, shares, 2]: the way back, (unit, place) of
+ *   each share of a row; lora.shares [rows, 1, shares]: 1, or 0 for what pads the row; lora.gains [rows]: the unit that
+ *   holds a row's gain.
+ */
+export class RowLora implements LoraLayer {
+  readonly adapted: AdaptedModule[] = [];
+  private routing: RowRouting | undefined;
+  /** By the value they were gathered from: matrices that share an input share its rows. */
+  private readonly gathered = new Map<Value, Value>();
+
+  constructor(
+    private readonly graph: GraphBuilder,
+    private readonly targets: LoraTargets,
+  ) {}
+
+  adapt(module: string, x: Value, y: Value, { inSize, outSize }: AdaptedShape): Value {
+    const { graph, targets } = this;
+    if (!targets.modules.has(module)) return y;
+    const hasGain = targets.gains.has(module);
+    this.adapted.push({ path: module, inSize, outSize, hasGain });
+    this.routing ??= declareRouting(graph);
+    const { rows, places, shares, gains } = this.routing;
+    const a = graph.input(loraInput.a(module), 'float32', ['lora_units', inSize, LORA_UNIT]);
+    const b = graph.input(loraInput.b(module), 'float32', ['lora_units', LORA_UNIT, outSize]);
+    const byUnit = graph.node('MatMul', [graph.node('MatMul', [this.enter(x, rows), a]), b]); // [units, n, out]
+    const byShare = graph.node('GatherND', [byUnit, places]); // [rows, shares, out]
+    // a product with ones and zeros sums in order, whatever the number of shares; ReduceSum does not
+    const summed = graph.node('MatMul', [shares, byShare]); // [rows, 1, out]
+    const delta = graph.node('Reshape', [summed, graph.integers(0, outSize)]);
+    if (!hasGain) return graph.node('Add', [y, delta]);
+    const gain = graph.input(loraInput.gain(module), 'float32', ['lora_units', outSize]);
+    const scaled = graph.node('Mul', [y, graph.node('Gather', [gain, gains()], { axis: 0 })]);
+    return graph.node('Add', [scaled, delta]);
+  }
+
+  private enter(x: Value, rows: Value): Value {
+    const known = this.gathered.get(x);
+    if (known !== undefined) return known;
+    const entered = this.graph.node('Gather', [x, rows], { axis: 0 }); // [units, n, in]
+    this.gathered.set(x, entered);
+    return entered;
+  }
+}
+
+interface RowRouting {
+  readonly rows: Value;
+  readonly places: Value;
+  readonly shares: Value;
+  /** Declared by the first matrix that has a gain. */
+  readonly gains: () => Value;
+}
+
+function declareRouting(graph: GraphBuilder): RowRouting {
+  let gains: Value | undefined;
+  return {
+    rows: graph.input('lora.rows', 'int32', ['lora_units', 'lora_unit_rows']),
+    places: graph.input('lora.places', 'int64', ['rows', 'lora_shares', 2]),
+    shares: graph.input('lora.shares', 'float32', ['rows', 1, 'lora_shares']),
+    gains: () => {
+      gains ??= graph.input('lora.gains', 'int32', ['rows']);
+      return gains;
+    },
+  };
+}

@@ -1,0 +1,52 @@
+/** Which rows of a step each unit serves, and where each row finds its share: what RowLora (graph/lora.ts) is fed. */
+import { LORA_UNIT } from '../graph/lora.ts';
+import { floatTensor, intTensor, longTensor, type TensorValue } from '../tensor.ts';
+import type { AdapterCombination } from './adapter-combination.ts';
+
+/** A product of a single row rounds differently from one of several. */
+const LEAST_ROWS = 2;
+
+/**
+ * Rows of a unit are padded to two; above LORA_UNIT to a multiple of it, because onnxruntime then cuts rows among its
+ * threads, and a thread must not be left with a single one.
+ */
+function paddedRows(most: number): number {
+  return most <= LORA_UNIT ? Math.max(LEAST_ROWS, most) : Math.ceil(most / LORA_UNIT) * LORA_UNIT;
+}
+
+/** `rows`: the adapters of each row; `placesOf`: the units of each combination. Padding repeats row 0 and is not read. */
+export function routeRows(
+  rows: readonly AdapterCombination[],
+  placesOf: ReadonlyMap<AdapterCombination, readonly number[]>,
+): Readonly<Record<string, TensorValue>> {
+  const unitCount = [...placesOf.values()].reduce((sum, places) => sum + places.length, 0);
+  const served: number[][] = Array.from({ length: unitCount }, () => []);
+  const shareCount = Math.max(...rows.map(({ unitCount: count }) => count));
+  const places: number[] = [];
+  const shares = new Float32Array(rows.length * shareCount);
+  const gains = new Int32Array(rows.length);
+  for (const [row, combination] of rows.entries()) {
+    const units = placesOf.get(combination) ?? [];
+    gains[row] = units[0] as number;
+    for (let share = 0; share < shareCount; share++) {
+      const unit = units[share];
+      if (unit === undefined) {
+        places.push(0, 0);
+        continue;
+      }
+      shares[row * shareCount + share] = 1;
+      const list = served[unit] as number[];
+      places.push(unit, list.length);
+      list.push(row);
+    }
+  }
+  const width = paddedRows(Math.max(...served.map(({ length }) => length)));
+  const members = new Int32Array(unitCount * width);
+  for (const [unit, list] of served.entries()) members.set(list, unit * width);
+  return {
+    'lora.rows': intTensor(members, [unitCount, width]),
+    'lora.places': longTensor(places, [rows.length, shareCount, 2]),
+    'lora.shares': floatTensor(shares, [rows.length, 1, shareCount]),
+    'lora.gains': intTensor(gains, [rows.length]),
+  };
+}

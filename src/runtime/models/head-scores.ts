@@ -1,0 +1,78 @@
+/**
+ * What strategies read of the logits: little, because whole rows are slow to copy out. Inputs of a head's graph beside
+ * its own: top_count [1]; asked_index [n, 2] of (row, id). Outputs: log_sum_exp [r, 1]; top_logits and top_ids
+ * [r, top_count]; asked_logits [n]; logits [r, vocabulary]. A run copies out only what it names.
+ */
+import type { RowNeeds, RowScores } from '../decoding/decoding-strategy.ts';
+import type { GraphBuilder, Value } from '../graph/graph-builder.ts';
+import type { Feeds, Session } from '../session.ts';
+import { longTensor } from '../tensor.ts';
+
+/** Declares the outputs of logits [r, vocabulary]. */
+export function declareScores(graph: GraphBuilder, logits: Value, vocabularySize: number): void {
+  graph.output(logits, 'logits', 'float32', ['rows', vocabularySize]);
+  const topCount = graph.input('top_count', 'int64', [1]);
+  const best = graph.nodeWithOutputs('TopK', [logits, topCount], { axis: -1, largest: 1, sorted: 1 }, 2);
+  const [topLogits, topIds] = best as [Value, Value];
+  graph.output(topLogits, 'top_logits', 'float32', ['rows', 'top']);
+  // int32 halves what is copied and spares JavaScript the BigInts; ids are far below 2^31
+  graph.output(graph.node('Cast', [topIds], { to: 6 }), 'top_ids', 'int32', ['rows', 'top']);
+  // log Σ exp by way of LogSoftmax, whose rows do not depend on how many there are; those of Log and ReduceSum do
+  const maximum = graph.node('ReduceMax', [logits, graph.integers(1)], { keepdims: 1 });
+  const logProbabilities = graph.node('LogSoftmax', [logits], { axis: -1 });
+  const highest = graph.node('ReduceMax', [logProbabilities, graph.integers(1)], { keepdims: 1 });
+  graph.output(graph.node('Sub', [maximum, highest]), 'log_sum_exp', 'float32', ['rows', 1]);
+  const asked = graph.input('asked_index', 'int64', ['asked', 2]);
+  graph.output(graph.node('GatherND', [logits, asked]), 'asked_logits', 'float32', ['asked']);
+}
+
+export interface ScoreRun {
+  readonly session: Session;
+  /** The graph's own inputs; rows beyond those of `needs` are padding. */
+  readonly feeds: Feeds;
+  readonly needs: readonly RowNeeds[];
+  readonly vocabularySize: number;
+}
+
+/** Runs a head's graph and gives each row what it needs. */
+export async function runScores({ session, feeds, needs, vocabularySize }: ScoreRun): Promise<readonly RowScores[]> {
+  const asked = needs.flatMap(({ askedIds }, row) => askedIds.flatMap((id) => [row, id]));
+  // two at least: for a single one the kernel takes a slower way
+  const topCount = Math.min(vocabularySize, Math.max(2, ...needs.map((need) => need.topCount)));
+  const names = ['log_sum_exp', 'top_logits', 'top_ids'];
+  if (asked.length > 0) names.push('asked_logits');
+  if (needs.some(({ allLogits }) => allLogits)) names.push('logits');
+  const outputs = await session.run(
+    { ...feeds, top_count: longTensor([topCount]), asked_index: longTensor(asked, [asked.length / 2, 2]) },
+    names,
+  );
+  const logSumExp = outputs.floats('log_sum_exp');
+  const topLogits = outputs.floats('top_logits');
+  const topIds = outputs.ints('top_ids');
+  let askedOffset = 0;
+  return needs.map(({ askedIds, allLogits }, row): RowScores => {
+    const askedStart = askedOffset;
+    askedOffset += askedIds.length;
+    return {
+      logSumExp: logSumExp[row] as number,
+      topIds: topIds.subarray(row * topCount, (row + 1) * topCount),
+      topLogits: topLogits.subarray(row * topCount, (row + 1) * topCount),
+      askedLogits: askedIds.length > 0 ? outputs.floats('asked_logits').subarray(askedStart, askedOffset) : [],
+      logits: allLogits
+        ? outputs.floats('logits').subarray(row * vocabularySize, (row + 1) * vocabularySize)
+        : undefined,
+    };
+  });
+}
+
+/** Copies rows of [rows, size] together, followed by zeros up to `length` rows. */
+export function gatherRows(
+  values: Float32Array,
+  size: number,
+  rows: readonly number[],
+  length = rows.length,
+): Float32Array {
+  const gathered = new Float32Array(length * size);
+  for (const [index, row] of rows.entries()) gathered.set(values.subarray(row * size, (row + 1) * size), index * size);
+  return gathered;
+}

@@ -1,0 +1,50 @@
+/** The modules of a T5 by their paths, as PEFT sees them: the linear ones take adapters, the others do not. */
+import type { T5Config } from './model-config.ts';
+import { t5TensorShapes } from './t5-tensors.ts';
+
+export interface LinearModule {
+  /** `decoder.block.0.layer.0.SelfAttention.q`: its weight is this and `.weight`, [outSize, inSize]. */
+  readonly path: string;
+  readonly inSize: number;
+  readonly outSize: number;
+}
+
+/** The output head's path; where the head is tied, its weight is `shared.weight`. */
+export const HEAD_PATH = 'lm_head';
+
+const EMBEDDINGS = /(^|\.)(shared|embed_tokens|relative_attention_bias)$/;
+const LINEAR_DIMENSIONS = 2;
+
+function pathOf(tensorName: string): string {
+  return tensorName.replace(/\.weight$/, '');
+}
+
+/** Returns the linear modules in the order of the model, the output head last. */
+export function t5LinearModules(config: T5Config): readonly LinearModule[] {
+  const modules: LinearModule[] = [];
+  for (const [name, shape] of t5TensorShapes(config)) {
+    const path = pathOf(name);
+    const [outSize, inSize] = shape;
+    if (shape.length !== LINEAR_DIMENSIONS || EMBEDDINGS.test(path)) continue;
+    modules.push({ path, inSize: inSize as number, outSize: outSize as number });
+  }
+  return [...modules, { path: HEAD_PATH, inSize: config.hiddenSize, outSize: config.vocabularySize }];
+}
+
+/** Returns the paths of everything else that has a path: embeddings, norms, activations, and what holds other modules. */
+export function t5OtherModules(config: T5Config): ReadonlySet<string> {
+  const linear = new Set(t5LinearModules(config).map(({ path }) => path));
+  const others = new Set(['encoder.embed_tokens', 'encoder.dropout', 'decoder.embed_tokens', 'decoder.dropout']);
+  for (const name of t5TensorShapes(config).keys()) {
+    const path = pathOf(name);
+    if (!linear.has(path)) others.add(path);
+    const parts = path.split('.');
+    for (let length = 1; length < parts.length; length++) {
+      const holder = parts.slice(0, length).join('.');
+      others.add(holder);
+      if (holder.endsWith('.DenseReluDense')) others.add(`${holder}.act`).add(`${holder}.dropout`);
+      if (/\.layer\.\d+$/.test(holder)) others.add(`${holder}.dropout`);
+    }
+  }
+  return others;
+}

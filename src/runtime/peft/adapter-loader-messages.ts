@@ -1,0 +1,20 @@
+/** What the serving thread and the adapter loader's thread say to each other. Plain data: it is cloned on the way. */
+import type { TransferredError } from '../engine/worker-messages.ts';
+import type { AdapterBase, AdapterLimits, LoadedAdapter } from './read-adapter.ts';
+
+/** What the thread is started with. */
+export interface AdapterLoaderSetup {
+  readonly adaptersDir: string;
+  readonly limits: AdapterLimits;
+}
+
+export interface ToAdapterLoader {
+  readonly loadId: number;
+  /** `dir:NAME` */
+  readonly source: string;
+  readonly base: AdapterBase;
+}
+
+export type FromAdapterLoader =
+  | { readonly type: 'loaded'; readonly loadId: number; readonly adapter: LoadedAdapter }
+  | { readonly type: 'failed'; readonly loadId: number; readonly error: TransferredError };

@@ -1,0 +1,24 @@
+/** The adapter loader's thread: reads the folders that it is told, one after the other. */
+import { parentPort, workerData } from 'node:worker_threads';
+import { toTransfer } from '../engine/transfer-error.ts';
+import { invariant } from '../errors.ts';
+import type { AdapterLoaderSetup, FromAdapterLoader, ToAdapterLoader } from './adapter-loader-messages.ts';
+import { resolveAdapterFolder } from './adapter-source.ts';
+import { readAdapter } from './read-adapter.ts';
+
+const port = parentPort;
+invariant(port !== null, 'adapter-loader-worker.ts runs in a worker thread');
+const { adaptersDir, limits } = workerData as AdapterLoaderSetup;
+
+async function load({ loadId, source, base }: ToAdapterLoader): Promise<FromAdapterLoader> {
+  try {
+    const folder = await resolveAdapterFolder(source, adaptersDir);
+    return { type: 'loaded', loadId, adapter: await readAdapter(folder, base, limits) };
+  } catch (error) {
+    return { type: 'failed', loadId, error: toTransfer(error) };
+  }
+}
+
+port.on('message', (message: ToAdapterLoader) => {
+  void load(message).then((answer) => port.postMessage(answer));
+});

@@ -1,0 +1,26 @@
+/** `dir:NAME`: a folder of the adapters directory, never a path. */
+import { resolveFolder } from '../../storage/model-folder.ts';
+import { quoted, StorageError } from '../../storage/storage-error.ts';
+import { type ErrorCode, RuntimeError } from '../errors.ts';
+
+const SOURCE = /^dir:(.*)$/s;
+const CODES = {
+  missing: 'NOT_FOUND',
+  name: 'BAD_USER_INPUT',
+  invalid: 'INVALID_ADAPTER',
+} as const satisfies Record<StorageError['reason'], ErrorCode>;
+
+/** Returns the real path of a source's folder. Throws BAD_USER_INPUT or NOT_FOUND, which lists those that there are. */
+export async function resolveAdapterFolder(source: string, adaptersDir: string): Promise<string> {
+  const [, name] = SOURCE.exec(source) ?? [];
+  if (name === undefined) {
+    const message = `Expected source to be dir:NAME, ${quoted(source)} came.`;
+    throw new RuntimeError('BAD_USER_INPUT', message, { argument: 'source' });
+  }
+  try {
+    return await resolveFolder(adaptersDir, name, 'adapter');
+  } catch (cause) {
+    if (!(cause instanceof StorageError)) throw cause;
+    throw new RuntimeError(CODES[cause.reason], cause.message, { argument: 'source' }, { cause });
+  }
+}

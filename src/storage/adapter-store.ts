@@ -1,0 +1,243 @@
+/** The file in which the server remembers its adapters: one JSON object, replaced as a whole or not at all. */
+import { mkdir, open, rename, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { BoundedFile, decodeText, isObject, parseJsonObject } from './bounded-file.ts';
+import { quoted, StorageError } from './storage-error.ts';
+
+const METHODS = ['LORA', 'RSLORA', 'DORA'] as const;
+
+/** What the files of an adapter said when it was loaded. */
+interface StoredFacts {
+  readonly method: (typeof METHODS)[number];
+  readonly rank: number;
+  readonly alpha: number;
+  readonly targetModules: readonly string[];
+  readonly modules: readonly string[];
+  readonly parameterCount: number;
+  readonly sizeBytes: number;
+  readonly memoryBytes: number;
+  readonly sha256: string;
+  readonly report: {
+    readonly matchedTensors: readonly string[];
+    readonly unmatchedTensors: readonly string[];
+    readonly zeroTensors: readonly string[];
+    readonly warnings: readonly string[];
+  };
+}
+
+export interface StoredAdapter {
+  readonly id: string;
+  readonly name: string;
+  readonly model: string;
+  readonly source: string;
+  readonly facts: StoredFacts;
+}
+
+export interface StoredAdapters {
+  readonly adapters: readonly StoredAdapter[];
+  /** Id of the active adapter of each model that has one. */
+  readonly active: ReadonlyMap<string, string>;
+}
+
+const FILE = 'adapters.json';
+const VERSION = 1;
+const MOST_BYTES = 256 * 1024 * 1024;
+
+export class AdapterStore {
+  /** Adapters do not change once they are loaded: each is written out once, not at every save. */
+  private readonly texts = new WeakMap<StoredAdapter, string>();
+  private wanted: StoredAdapters = { adapters: [], active: new Map() };
+  private next: Promise<void> | undefined;
+  private last: Promise<void> = Promise.resolve();
+
+  constructor(private readonly folder: string) {}
+
+  /**
+   * Returns what was saved last; nothing when there is no file. A broken file is put aside under another name, which
+   * `onBroken` is told, and counts as none: the server starts, and nothing is lost that a person could mend.
+   */
+  async read(onBroken: (warning: string) => void): Promise<StoredAdapters> {
+    try {
+      return await this.readFile();
+    } catch (error) {
+      if (!(error instanceof StorageError)) throw error;
+      if (error.reason !== 'missing') {
+        const name = await this.freeName();
+        await rename(join(this.folder, FILE), join(this.folder, name));
+        onBroken(`${error.message} It is kept as ${name}; the server starts without the adapters in it.`);
+      }
+      return { adapters: [], active: new Map() };
+    }
+  }
+
+  /** Resolves when this state, or a later one, is on the disk. States that another overtakes are not written. */
+  save(state: StoredAdapters): Promise<void> {
+    this.wanted = state;
+    if (this.next === undefined) {
+      this.next = this.last.then(() => {
+        this.next = undefined;
+        return this.write(this.wanted);
+      });
+      // whoever saved hears of a failure; the next write is made all the same
+      this.last = this.next.catch(() => {});
+    }
+    return this.next;
+  }
+
+  private async readFile(): Promise<StoredAdapters> {
+    const file = await BoundedFile.open(join(this.folder, FILE), FILE);
+    try {
+      if (file.size > MOST_BYTES) {
+        throw new StorageError('invalid', `${FILE}: expected at most ${MOST_BYTES} bytes, it has ${file.size}.`);
+      }
+      const bytes = new Uint8Array(file.size);
+      await file.readInto(bytes, 0);
+      return parseState(parseJsonObject(decodeText(bytes, FILE), FILE));
+    } finally {
+      await file.close();
+    }
+  }
+
+  private async write({ adapters, active }: StoredAdapters): Promise<void> {
+    const head = `{"version":${VERSION},"active":${JSON.stringify(Object.fromEntries(active))},"adapters":[\n`;
+    const text = `${head}${adapters.map((adapter) => this.textOf(adapter)).join(',\n')}\n]}\n`;
+    await mkdir(this.folder, { recursive: true });
+    const temporary = join(this.folder, `${FILE}.tmp`);
+    const file = await open(temporary, 'w');
+    try {
+      await file.writeFile(text);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, join(this.folder, FILE));
+    await syncFolder(this.folder);
+  }
+
+  private textOf(adapter: StoredAdapter): string {
+    let text = this.texts.get(adapter);
+    if (text === undefined) {
+      text = JSON.stringify(adapter);
+      this.texts.set(adapter, text);
+    }
+    return text;
+  }
+
+  private async freeName(): Promise<string> {
+    for (let count = 1; ; count++) {
+      const name = `${FILE}.broken-${count}`;
+      const taken = await stat(join(this.folder, name)).catch(() => undefined);
+      if (taken === undefined) return name;
+    }
+  }
+}
+
+/** Makes the new name last; systems that cannot open a folder keep names by themselves. */
+async function syncFolder(folder: string): Promise<void> {
+  const handle = await open(folder, 'r').catch(() => undefined);
+  try {
+    await handle?.sync();
+  } finally {
+    await handle?.close();
+  }
+}
+
+function broken(where: string, expected: string, came: unknown): StorageError {
+  return new StorageError('invalid', `${FILE}: expected ${where} to be ${expected}, ${quoted(came)} came.`);
+}
+
+function parseState({ version, adapters, active }: Record<string, unknown>): StoredAdapters {
+  if (version !== VERSION) throw broken('version', String(VERSION), version);
+  if (!Array.isArray(adapters)) throw broken('adapters', 'a list', adapters);
+  if (!isObject(active)) throw broken('active', 'an object', active);
+  const parsed = adapters.map((adapter: unknown, index) => parseAdapter(adapter, `adapters[${index}]`));
+  const modelOf = new Map(parsed.map(({ id, model }) => [id, model]));
+  if (modelOf.size < parsed.length) throw broken('adapters', 'of different ids', 'the same id twice');
+  const activeOf = new Map<string, string>();
+  for (const [model, id] of Object.entries(active)) {
+    if (typeof id !== 'string' || modelOf.get(id) !== model) {
+      throw broken(`active.${model.slice(0, 80)}`, 'the id of an adapter of that model', id);
+    }
+    activeOf.set(model, id);
+  }
+  return { adapters: parsed, active: activeOf };
+}
+
+function parseAdapter(value: unknown, where: string): StoredAdapter {
+  const fields = new Fields(value, where);
+  return {
+    id: fields.text('id'),
+    name: fields.text('name'),
+    model: fields.text('model'),
+    source: fields.text('source'),
+    facts: parseFacts(fields.child('facts')),
+  };
+}
+
+function parseFacts(fields: Fields): StoredFacts {
+  const report = fields.child('report');
+  return {
+    method: fields.oneOf('method', METHODS),
+    rank: fields.count('rank'),
+    alpha: fields.number('alpha'),
+    targetModules: fields.texts('targetModules'),
+    modules: fields.texts('modules'),
+    parameterCount: fields.count('parameterCount'),
+    sizeBytes: fields.count('sizeBytes'),
+    memoryBytes: fields.count('memoryBytes'),
+    sha256: fields.text('sha256'),
+    report: {
+      matchedTensors: report.texts('matchedTensors'),
+      unmatchedTensors: report.texts('unmatchedTensors'),
+      zeroTensors: report.texts('zeroTensors'),
+      warnings: report.texts('warnings'),
+    },
+  };
+}
+
+/** An object of the file, read field by field; each says what it expected. */
+class Fields {
+  private readonly values: Readonly<Record<string, unknown>>;
+
+  constructor(
+    value: unknown,
+    private readonly where: string,
+  ) {
+    if (!isObject(value)) throw broken(where, 'an object', value);
+    this.values = value;
+  }
+
+  child(name: string): Fields {
+    return new Fields(this.values[name], `${this.where}.${name}`);
+  }
+
+  text(name: string): string {
+    const value = this.values[name];
+    return typeof value === 'string' ? value : this.fail(name, 'a text');
+  }
+
+  texts(name: string): readonly string[] {
+    const value = this.values[name];
+    const isList = Array.isArray(value) && value.every((item) => typeof item === 'string');
+    return isList ? (value as string[]) : this.fail(name, 'a list of texts');
+  }
+
+  number(name: string): number {
+    const value = this.values[name];
+    return typeof value === 'number' && Number.isFinite(value) ? value : this.fail(name, 'a number');
+  }
+
+  count(name: string): number {
+    const value = this.number(name);
+    return Number.isSafeInteger(value) && value >= 0 ? value : this.fail(name, 'a whole number');
+  }
+
+  oneOf<T extends string>(name: string, allowed: readonly T[]): T {
+    const found = allowed.find((one) => one === this.values[name]);
+    return found ?? this.fail(name, `one of ${allowed.join(', ')}`);
+  }
+
+  private fail(name: string, expected: string): never {
+    throw broken(`${this.where}.${name}`, expected, this.values[name]);
+  }
+}

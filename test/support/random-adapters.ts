@@ -1,0 +1,33 @@
+/** Adapters in memory, with seeded random factors. */
+import type { LoraFactors, LoraWeights } from '../../src/runtime/lora/lora-weights.ts';
+import type { ModelConfig } from '../../src/runtime/models/model-config.ts';
+import { t5LinearModules } from '../../src/runtime/models/t5-modules.ts';
+import { seededNumbers } from './seeded-numbers.ts';
+
+export interface RandomAdapterOptions {
+  readonly seed: number;
+  readonly rank: number;
+  /** Last parts of the paths of the modules that it changes. */
+  readonly targets: readonly string[];
+  readonly dora?: boolean;
+  readonly zeroB?: boolean;
+}
+
+export function randomAdapter(config: ModelConfig, options: RandomAdapterOptions): LoraWeights {
+  const { seed, rank, targets, dora = false, zeroB = false } = options;
+  const next = seededNumbers(seed);
+  const around = (length: number, scale: number): Float32Array =>
+    Float32Array.from({ length }, () => (next() - 0.5) * scale);
+  const factors: LoraFactors[] = [];
+  for (const { path, inSize, outSize } of t5LinearModules(config)) {
+    if (!targets.some((target) => path.endsWith(`.${target}`))) continue;
+    factors.push({
+      module: path,
+      rank,
+      a: around(rank * inSize, 4 / Math.sqrt(inSize)),
+      b: zeroB ? new Float32Array(rank * outSize) : around(rank * outSize, 1 / Math.sqrt(rank)),
+      gain: dora ? around(outSize, 0.5).map((value) => 1 + value) : undefined,
+    });
+  }
+  return { factors, head: undefined };
+}
