@@ -13,15 +13,20 @@ export interface RowNeeds {
   readonly askedIds: readonly number[];
   /** Whether the whole row of logits is wanted. */
   readonly allLogits: boolean;
-  /** Whether only the order of the highest logits matters: then `logSumExp` may be NaN and logits be rounded otherwise. */
+  /**
+   * Whether only the order of the highest logits matters: then `logSumExp` may be NaN, logits be rounded otherwise, and
+   * the ids of `banned` be left out of the highest.
+   */
   readonly orderOnly: boolean;
+  /** Ids that cannot be chosen, for which `topCount` has room; absent: none. */
+  readonly banned?: ReadonlySet<number>;
 }
 
 /** One row's next-token scores: the model's own logits, before any processor. */
 export interface RowScores {
   /** log Σ exp(logit) over the vocabulary; a token's log-probability is its logit minus this. NaN: not computed. */
   readonly logSumExp: number;
-  /** Ids by falling logit, the lower id first among equals; at least `topCount` of them (fewer only when the vocabulary ends). */
+  /** Ids by falling logit, the lower id first among equals; at least `topCount` of them, fewer when the vocabulary ends or banned ones are left out. */
   readonly topIds: ArrayLike<number>;
   /** The logits of `topIds`. */
   readonly topLogits: ArrayLike<number>;

@@ -27,6 +27,7 @@ export function needsOf(edits: RowEdits, { count, alternatives, allLogits, score
     allLogits,
     // a penalty changes the order, by the logits' own values
     orderOnly: !scored && alternatives === 0 && edits.penalized.size === 0,
+    banned: edits.banned,
   };
 }
 

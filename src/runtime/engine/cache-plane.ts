@@ -54,11 +54,9 @@ export class CachePlane {
   /** Writes one position of a slot from [heads, headSize] at `offset` of `values`. */
   writeEntry(slot: number, entry: number, values: Float32Array, offset: number): void {
     const { data, headCount, headSize, length } = this;
-    let from = offset;
     for (let head = 0; head < headCount; head++) {
-      let to = ((slot * headCount + head) * length + entry) * headSize;
-      // a loop: for one head's few floats it beats a subarray and a copy
-      for (let index = 0; index < headSize; index++) data[to++] = values[from++] as number;
+      const from = offset + head * headSize;
+      data.set(values.subarray(from, from + headSize), ((slot * headCount + head) * length + entry) * headSize);
     }
   }
 

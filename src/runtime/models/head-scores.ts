@@ -18,10 +18,11 @@ export function declareScores(graph: GraphBuilder, logits: Value, vocabularySize
   // int32 halves what is copied and spares JavaScript the BigInts; ids are far below 2^31
   graph.output(graph.node('Cast', [topIds], { to: 6 }), 'top_ids', 'int32', ['rows', 'top']);
   // log Σ exp by way of LogSoftmax, whose rows do not depend on how many there are; those of Log and ReduceSum do
-  const maximum = graph.node('ReduceMax', [logits, graph.integers(1)], { keepdims: 1 });
   const logProbabilities = graph.node('LogSoftmax', [logits], { axis: -1 });
-  const highest = graph.node('ReduceMax', [logProbabilities, graph.integers(1)], { keepdims: 1 });
-  graph.output(graph.node('Sub', [maximum, highest]), 'log_sum_exp', 'float32', ['rows', 1]);
+  const first = (listed: Value): Value =>
+    graph.node('Slice', [listed, graph.integers(0), graph.integers(1), graph.integers(1)]);
+  const highest = graph.node('GatherElements', [logProbabilities, first(topIds)], { axis: 1 });
+  graph.output(graph.node('Sub', [first(topLogits), highest]), 'log_sum_exp', 'float32', ['rows', 1]);
   const asked = graph.input('asked_index', 'int64', ['asked', 2]);
   graph.output(graph.node('GatherND', [logits, asked]), 'asked_logits', 'float32', ['asked']);
 }

@@ -7,99 +7,59 @@
  * (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.1). Ids that these bounds do not tell apart
  * have no answer here: the whole head decides. So the ids are the whole head's own, always.
  */
-import { GraphBuilder } from '../graph/graph-builder.ts';
+import { GraphBuilder, type Value } from '../graph/graph-builder.ts';
 import type { OnnxModel } from '../graph/model-proto.ts';
 import { Session } from '../session.ts';
-import { byteTensor, floatTensor, longTensor } from '../tensor.ts';
+import { byteTensor, floatTensor } from '../tensor.ts';
+import { type QuantizedHead, quantizeHead, WEIGHT_RANGES, type WeightRange } from './quantized-head.ts';
 
-/** Weights of 8 bits where the processor's sums hold them; of 7 where it adds two products in 16 bits (AVX2). */
-const LARGEST_WEIGHTS = { eightBits: 127, sevenBits: 63 } as const;
 const LARGEST_STATE = 127;
 const STATE_ZERO = 128;
 /** Ids that the 8-bit head lists for each row; more cost more to select than they save. */
-const LISTED = 48;
+const LISTED = 64;
 /** Half a unit in the last place of float32, relative. */
 const UNIT_ROUNDOFF = 2 ** -24;
 /** Rows over which the share of proven ones is averaged. */
 const PROVEN_OVER = 64;
 /** Rows that go by without screening once most were not proven: some models' states leave no room for 8 bits. */
 const PAUSED_ROWS = 4096;
-/** Rows of the head that are quantized together, so that writing the transposed copy stays in the cache. */
-const BLOCK = 64;
 
-/** The `count` highest logits of a row, by falling logit. */
+/** The highest logits of a row, falling. */
 export interface HighestLogits {
   readonly ids: readonly number[];
   /** Rounded otherwise than the head's own product would. */
   readonly logits: readonly number[];
 }
 
-interface QuantizedHead {
-  /** [d, vocabulary] */
-  readonly weights: Int8Array;
-  /** [vocabulary]: what a unit of a row's weights stands for. */
-  readonly scales: Float32Array;
-  /** [vocabulary]: ‖w − ŵ‖. */
-  readonly errorNorms: Float32Array;
-  /** [vocabulary]: the larger of ‖w‖ and ‖ŵ‖. */
-  readonly norms: Float32Array;
+/** What is asked of a row. */
+export interface WantedLogits {
+  /** How many of the highest logits. */
+  readonly count: number;
+  /** Ids that do not count. */
+  readonly banned: ReadonlySet<number>;
 }
 
 interface ExactLogit {
   readonly id: number;
   readonly logit: number;
-  /** The farthest that the head's own float32 product may be from it. */
-  readonly roundoff: number;
 }
 
 interface QuantizedState {
+  readonly state: Float32Array;
   readonly scale: number;
   readonly norm: number;
   readonly errorNorm: number;
 }
 
-function quantizeHead(head: Float32Array, size: number, largestWeight: number): QuantizedHead {
-  const vocabularySize = head.length / size;
-  const weights = new Int8Array(head.length);
-  const scales = new Float32Array(vocabularySize);
-  const errorNorms = new Float32Array(vocabularySize);
-  const norms = new Float32Array(vocabularySize);
-  for (let block = 0; block < vocabularySize; block += BLOCK) {
-    const end = Math.min(block + BLOCK, vocabularySize);
-    for (let id = block; id < end; id++) scales[id] = rowScale(head, id * size, size, largestWeight);
-    for (let column = 0; column < size; column++) {
-      for (let id = block; id < end; id++) {
-        weights[column * vocabularySize + id] = Math.round(
-          (head[id * size + column] as number) / (scales[id] as number),
-        );
-      }
-    }
-    for (let id = block; id < end; id++) {
-      const scale = scales[id] as number;
-      let [error, norm, quantized] = [0, 0, 0];
-      for (let column = 0; column < size; column++) {
-        const weight = head[id * size + column] as number;
-        const rounded = (weights[column * vocabularySize + id] as number) * scale;
-        error += (weight - rounded) ** 2;
-        norm += weight ** 2;
-        quantized += rounded ** 2;
-      }
-      errorNorms[id] = Math.sqrt(error);
-      norms[id] = Math.sqrt(Math.max(norm, quantized));
-    }
-  }
-  return { weights, scales, errorNorms, norms };
-}
-
-function rowScale(head: Float32Array, start: number, size: number, largestWeight: number): number {
-  let largest = 0;
-  for (let index = start; index < start + size; index++) largest = Math.max(largest, Math.abs(head[index] as number));
-  return largest === 0 ? 1 : largest / largestWeight;
+interface ListedLogits {
+  readonly ids: Int32Array;
+  /** In units of the state's scale, falling. */
+  readonly logits: Float32Array;
 }
 
 /**
- * Inputs: states [r, d], uint8 around 128; count [1]. Outputs: logits and ids [r, count], best first; the logits in
- * units of the row's own scale, which does not change their order.
+ * Inputs: states [r, d], uint8 around 128. Outputs: logits and ids [r, listed], best first; the logits in units of the
+ * row's own scale, which does not change their order.
  */
 function buildScreen({ weights, scales }: Pick<QuantizedHead, 'weights' | 'scales'>, size: number): OnnxModel {
   const graph = new GraphBuilder('head-screen');
@@ -113,32 +73,65 @@ function buildScreen({ weights, scales }: Pick<QuantizedHead, 'weights' | 'scale
     graph.weight('state_zero', byteTensor(new Uint8Array([STATE_ZERO]), [])),
     graph.weight('weight_zero', byteTensor(new Int8Array(1), [])),
   ]);
-  const count = graph.input('count', 'int64', [1]);
-  const best = graph.nodeWithOutputs('TopK', [logits, count], { axis: -1, largest: 1, sorted: 1 }, 2);
-  graph.output(best[0] as (typeof best)[number], 'logits', 'float32', ['rows', 'count']);
-  graph.output(graph.node('Cast', [best[1] as (typeof best)[number]], { to: 6 }), 'ids', 'int32', ['rows', 'count']);
+  const listed = Math.min(LISTED, vocabularySize);
+  const best = graph.nodeWithOutputs(
+    'TopK',
+    [logits, graph.integers(listed)],
+    { axis: -1, largest: 1, sorted: 1 },
+    2,
+  ) as [Value, Value];
+  graph.output(best[0], 'logits', 'float32', ['rows', listed]);
+  graph.output(graph.node('Cast', [best[1]], { to: 6 }), 'ids', 'int32', ['rows', listed]);
   return graph.build();
 }
 
-/** Asks the processor, by products whose sums are as large as they get. */
-async function largestExactWeight(threadCount: number): Promise<number> {
-  const size = 64;
-  const weights = new Int8Array(size * size).fill(LARGEST_WEIGHTS.eightBits);
+/** Weights [size, size] of a range whose sums are as large as they get, wherever a kernel looks for a weight's neighbour. */
+function extremeWeights({ single, pair }: WeightRange, size: number): Int8Array {
+  const [large, small] = [single, Math.min(single, pair + 1 - single)];
+  const half = Math.min(single, Math.ceil(pair / 2));
+  const patterns = [
+    [large, small, large, small],
+    [small, large, small, large],
+    [large, small, small, large],
+    [half, half, half, half],
+  ];
+  const columns = patterns.flatMap((pattern) => [pattern, pattern.map((weight) => -weight)]);
+  return Int8Array.from({ length: size * size }, (_, index) => {
+    const column = columns[index % columns.length] as readonly number[];
+    return column[Math.floor(index / size) % column.length] as number;
+  });
+}
+
+/** Asks the processor whether sums of weights in this range are exact. */
+async function isExact(range: WeightRange, threadCount: number): Promise<boolean> {
+  const size = LISTED;
+  const weights = extremeWeights(range, size);
   const session = await Session.create(buildScreen({ weights, scales: new Float32Array(size).fill(1) }, size), {
     threadCount,
+  });
+  const sums = Array.from({ length: size }, (_, id) => {
+    let sum = 0;
+    for (let row = 0; row < size; row++) sum += (255 - STATE_ZERO) * (weights[row * size + id] as number);
+    return sum;
   });
   try {
     // a single row and several take different kernels
     for (const rows of [1, 16]) {
       const states = byteTensor(new Uint8Array(rows * size).fill(255), [rows, size]);
-      const outputs = await session.run({ states, count: longTensor([1]) }, ['logits']);
-      const exact = size * (255 - STATE_ZERO) * LARGEST_WEIGHTS.eightBits;
-      if (outputs.floats('logits').some((sum) => sum !== exact)) return LARGEST_WEIGHTS.sevenBits;
+      const outputs = await session.run({ states }, ['logits', 'ids']);
+      const logits = outputs.floats('logits');
+      if (outputs.ints('ids').some((id, place) => logits[place] !== sums[id])) return false;
     }
-    return LARGEST_WEIGHTS.eightBits;
+    return true;
   } finally {
     await session.dispose();
   }
+}
+
+async function finestExactRange(threadCount: number): Promise<WeightRange> {
+  const [whole, pairs, coarsest] = WEIGHT_RANGES;
+  if (await isExact(whole, threadCount)) return whole;
+  return (await isExact(pairs, threadCount)) ? pairs : coarsest;
 }
 
 export class HeadScreen {
@@ -162,7 +155,7 @@ export class HeadScreen {
 
   /** `head` [vocabulary, size] is kept, not copied. */
   static async create(head: Float32Array, size: number, threadCount: number): Promise<HeadScreen> {
-    const quantized = quantizeHead(head, size, await largestExactWeight(threadCount));
+    const quantized = quantizeHead(head, size, await finestExactRange(threadCount));
     const session = await Session.create(buildScreen(quantized, size), { threadCount });
     const { errorNorms, norms } = quantized;
     return new HeadScreen(session, head, size, { errorNorms, norms });
@@ -175,23 +168,24 @@ export class HeadScreen {
     return false;
   }
 
-  /** `states` [rows, size]; for each row the `counts[row]` highest logits, or undefined where they cannot be proven. */
-  async highest(states: Float32Array, counts: readonly number[]): Promise<readonly (HighestLogits | undefined)[]> {
-    const { size, head } = this;
+  /** `states` [rows, size]; for each row the highest logits wanted, or undefined where they cannot be proven. */
+  async highest(
+    states: Float32Array,
+    wanted: readonly WantedLogits[],
+  ): Promise<readonly (HighestLogits | undefined)[]> {
+    const { size } = this;
     const bytes = new Uint8Array(states.length);
-    const rows = counts.map((_, row) =>
-      quantizeState(states.subarray(row * size, (row + 1) * size), bytes, row * size),
+    const rows = wanted.map((_, row) =>
+      quantizeState(states.subarray(row * size, (row + 1) * size), bytes.subarray(row * size, (row + 1) * size)),
     );
-    const listed = Math.min(LISTED, head.length / size);
-    const outputs = await this.session.run(
-      { states: byteTensor(bytes, [counts.length, size]), count: longTensor([listed]) },
-      ['logits', 'ids'],
-    );
+    const outputs = await this.session.run({ states: byteTensor(bytes, [wanted.length, size]) }, ['logits', 'ids']);
     const logits = outputs.floats('logits');
     const ids = outputs.ints('ids');
+    const listed = ids.length / wanted.length;
     return rows.map((state, row) => {
-      const list = { ids: ids.subarray(row * listed, (row + 1) * listed), logits: logits.subarray(row * listed) };
-      const highest = this.prove(states.subarray(row * size, (row + 1) * size), state, list, counts[row] as number);
+      const [start, end] = [row * listed, (row + 1) * listed];
+      const list = { ids: ids.subarray(start, end), logits: logits.subarray(start, end) };
+      const highest = this.prove(state, list, wanted[row] as WantedLogits);
       this.count(highest !== undefined);
       return highest;
     });
@@ -208,75 +202,99 @@ export class HeadScreen {
     this.pausedRows = PAUSED_ROWS;
   }
 
-  private prove(
-    state: Float32Array,
-    { scale, norm, errorNorm }: QuantizedState,
-    listed: { readonly ids: Int32Array; readonly logits: Float32Array },
-    count: number,
-  ): HighestLogits | undefined {
-    const { size, head } = this;
+  private prove(row: QuantizedState, listed: ListedLogits, { count, banned }: WantedLogits): HighestLogits | undefined {
+    const { head } = this;
     const { errorNorms, norms } = this.norms;
-    const relativeRoundoff = size * UNIT_ROUNDOFF;
-    // a logit, rounding included, is no farther than this from its screened value
-    const distance = (weightErrorNorm: number, weightNorm: number): number =>
-      weightErrorNorm * norm + weightNorm * (errorNorm + 2 * relativeRoundoff * norm);
-    const farthest = distance(this.largestErrorNorm, this.largestNorm);
+    const { state, scale, norm } = row;
+    const roundoff = this.size * UNIT_ROUNDOFF * norm;
+    const spread = row.errorNorm + 2 * roundoff;
+    // a logit, rounding included, is no farther than this from its screened value, whichever id's it is
+    const farthest = this.largestErrorNorm * norm + this.largestNorm * spread;
     const best: ExactLogit[] = [];
     for (let rank = 0; rank < listed.ids.length; rank++) {
       const screened = (listed.logits[rank] as number) * scale;
       const id = listed.ids[rank] as number;
       const last = best[count - 1];
       if (last !== undefined) {
-        const reach = last.logit - last.roundoff - screened;
+        const reach = last.logit - roundoff * (norms[last.id] as number) - screened;
         // neither this id nor any after it, listed or not, reaches the last one wanted
-        if (farthest < reach) return ordered(best, count);
-        if (distance(errorNorms[id] as number, norms[id] as number) < reach) continue;
+        if (farthest < reach) return this.ordered(row, best, count);
+        if ((errorNorms[id] as number) * norm + (norms[id] as number) * spread < reach) continue;
       }
-      const logit = exactLogit(head, id, state, relativeRoundoff);
+      if (banned.has(id)) continue;
+      const logit = exactLogit(head, id, state);
       let place = best.length;
-      while (place > 0 && (best[place - 1] as ExactLogit).logit < logit.logit) place--;
-      if (place <= count) best.splice(place, 0, logit);
-      if (best.length > count + 1) best.pop();
+      while (place > 0 && (best[place - 1] as ExactLogit).logit < logit) place--;
+      best.splice(place, 0, { id, logit });
     }
     return undefined;
   }
-}
 
-/** The first `count` of the best, if rounding cannot turn their order or let the next one in. */
-function ordered(best: readonly ExactLogit[], count: number): HighestLogits | undefined {
-  for (let rank = 0; rank < count; rank++) {
-    const [logit, next] = [best[rank] as ExactLogit, best[rank + 1]];
-    if (next !== undefined && !(logit.logit - next.logit > logit.roundoff + next.roundoff)) return undefined;
+  /** The first `count` of the best, if rounding cannot turn their order or let another one in. */
+  private ordered(row: QuantizedState, best: readonly ExactLogit[], count: number): HighestLogits | undefined {
+    const highest = best.slice(0, count);
+    for (const [rank, higher] of highest.entries()) {
+      for (let next = rank + 1; next < best.length; next++) {
+        if (!this.areApart(row, higher, best[next] as ExactLogit)) return undefined;
+      }
+    }
+    return { ids: highest.map(({ id }) => id), logits: highest.map(({ logit }) => logit) };
   }
-  const highest = best.slice(0, count);
-  return { ids: highest.map(({ id }) => id), logits: highest.map(({ logit }) => logit) };
+
+  /** Whether the head's own float32 product gives the higher one more than the lower one, however it rounds. */
+  private areApart({ state, norm }: QuantizedState, higher: ExactLogit, lower: ExactLogit): boolean {
+    const { head, size } = this;
+    const norms = this.norms.norms;
+    const gap = (higher.logit - lower.logit) / (size * UNIT_ROUNDOFF);
+    // Σ |w·x| is at most ‖w‖·‖x‖, which is known, and settles all but a few
+    if (gap > norm * ((norms[higher.id] as number) + (norms[lower.id] as number))) return true;
+    return gap > magnitude(head, higher.id, state) + magnitude(head, lower.id, state);
+  }
 }
 
-/** Writes a row as bytes around 128 at `offset`, and returns what was lost. A row of zeros, or not finite, has NaN norms: it proves nothing. */
-function quantizeState(state: Float32Array, bytes: Uint8Array, offset: number): QuantizedState {
+/** Writes a row as bytes around 128, and returns what was lost. A row of zeros, or not finite, has NaN norms: it proves nothing. */
+function quantizeState(state: Float32Array, bytes: Uint8Array): QuantizedState {
   let largest = 0;
-  for (const value of state) largest = Math.max(largest, Math.abs(value));
+  for (let index = 0; index < state.length; index++) {
+    const size = Math.abs(state[index] as number);
+    if (size > largest) largest = size;
+  }
   const scale = largest / LARGEST_STATE;
+  const units = 1 / scale;
   let [squares, errors] = [0, 0];
   for (let index = 0; index < state.length; index++) {
     const value = state[index] as number;
-    const rounded = Math.round(value / scale);
-    bytes[offset + index] = rounded + STATE_ZERO;
-    squares += value ** 2;
-    errors += (value - rounded * scale) ** 2;
+    const rounded = Math.floor(value * units + 0.5);
+    const error = value - rounded * scale;
+    bytes[index] = rounded + STATE_ZERO;
+    squares += value * value;
+    errors += error * error;
   }
-  return { scale, norm: Math.sqrt(squares), errorNorm: Math.sqrt(errors) };
+  return { state, scale, norm: Math.sqrt(squares), errorNorm: Math.sqrt(errors) };
 }
 
-/** Σ head[id, i] · state[i] in float64, with what a float32 sum may be off. */
-function exactLogit(head: Float32Array, id: number, state: Float32Array, relativeRoundoff: number): ExactLogit {
+/** Σ head[id, i] · state[i] in float64. */
+function exactLogit(head: Float32Array, id: number, state: Float32Array): number {
   const size = state.length;
   const start = id * size;
-  let [logit, magnitude] = [0, 0];
-  for (let index = 0; index < size; index++) {
-    const product = (head[start + index] as number) * (state[index] as number);
-    logit += product;
-    magnitude += Math.abs(product);
+  const whole = size - (size % 4);
+  // four sums: a single one would wait for each of its additions
+  let [a, b, c, d] = [0, 0, 0, 0];
+  for (let index = 0; index < whole; index += 4) {
+    a += (head[start + index] as number) * (state[index] as number);
+    b += (head[start + index + 1] as number) * (state[index + 1] as number);
+    c += (head[start + index + 2] as number) * (state[index + 2] as number);
+    d += (head[start + index + 3] as number) * (state[index + 3] as number);
   }
-  return { id, logit, roundoff: relativeRoundoff * magnitude };
+  for (let index = whole; index < size; index++) a += (head[start + index] as number) * (state[index] as number);
+  return a + b + (c + d);
+}
+
+/** Σ |head[id, i] · state[i]|: what a float32 sum's error is relative to. */
+function magnitude(head: Float32Array, id: number, state: Float32Array): number {
+  let sum = 0;
+  for (let index = 0; index < state.length; index++) {
+    sum += Math.abs((head[id * state.length + index] as number) * (state[index] as number));
+  }
+  return sum;
 }

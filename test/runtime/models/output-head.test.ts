@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import type { RowNeeds } from '../../../src/runtime/decoding/decoding-strategy.ts';
-import { HeadScreen } from '../../../src/runtime/models/head-screen.ts';
+import { HeadScreen, type WantedLogits } from '../../../src/runtime/models/head-screen.ts';
 import { OutputHead } from '../../../src/runtime/models/output-head.ts';
 import type { T5Runner } from '../../../src/runtime/models/t5-runner.ts';
 import { EngineHarness, loadRunner } from '../../support/engine-harness.ts';
@@ -11,6 +11,12 @@ import { seededNumbers } from '../../support/seeded-numbers.ts';
 
 const SEED = 20261124;
 const [VOCABULARY, SIZE, ROWS] = [3000, 48, 40];
+const NO_IDS: ReadonlySet<number> = new Set();
+
+/** Asks for so many of the highest logits of each row. */
+function highestOf(counts: readonly number[]): readonly WantedLogits[] {
+  return counts.map((count) => ({ count, banned: NO_IDS }));
+}
 
 /** Sums of uniform draws, near enough to normal. */
 function normals(count: number, next: () => number): Float32Array {
@@ -40,7 +46,7 @@ test('most rows of a head without structure are proven, and every one is right',
   const states = normals(ROWS * SIZE, next);
   const counts = Array.from({ length: ROWS }, (_, row) => 1 + (row % 3));
   await withScreen(head, async (screen) => {
-    const answers = await screen.highest(states, counts);
+    const answers = await screen.highest(states, highestOf(counts));
     for (const [row, answer] of answers.entries()) {
       if (answer === undefined) continue;
       const expected = ranking(head, states.subarray(row * SIZE, (row + 1) * SIZE)).slice(0, counts[row]);
@@ -58,7 +64,7 @@ test('outliers in states and weights, zero rows and huge rows: whatever is answe
   const states = normals(ROWS * SIZE, next);
   for (let row = 0; row < ROWS; row++) states[row * SIZE + (row % SIZE)] = 30 * (next() - 0.5);
   await withScreen(head, async (screen) => {
-    for (const [row, answer] of (await screen.highest(states, Array(ROWS).fill(2))).entries()) {
+    for (const [row, answer] of (await screen.highest(states, highestOf(Array(ROWS).fill(2)))).entries()) {
       if (answer === undefined) continue;
       const expected = ranking(head, states.subarray(row * SIZE, (row + 1) * SIZE)).slice(0, 2);
       assert.deepEqual(answer.ids, expected, `row ${row}`);
@@ -77,14 +83,66 @@ test('what cannot be told apart is left to the whole head: equal rows, zero stat
   states[2 * SIZE] = Number.NaN;
   states[3 * SIZE] = Number.POSITIVE_INFINITY;
   await withScreen(head, async (screen) => {
-    assert.deepEqual(await screen.highest(states, [1, 1, 1, 1]), [undefined, undefined, undefined, undefined]);
+    assert.deepEqual(await screen.highest(states, highestOf([1, 1, 1, 1])), [
+      undefined,
+      undefined,
+      undefined,
+      undefined,
+    ]);
+  });
+});
+
+test('sums as large as they get: weights and states at their extremes, of every sign', async () => {
+  const next = seededNumbers(SEED + 5);
+  const sign = () => (next() < 0.5 ? -1 : 1);
+  const states = Float32Array.from({ length: ROWS * SIZE }, (_, index) => (index < SIZE ? 1 : sign()));
+  // one row of the head is a state itself, others nearly are, in all columns or in half of them
+  const head = Float32Array.from({ length: VOCABULARY * SIZE }, (_, index) => {
+    const [id, column] = [Math.floor(index / SIZE), index % SIZE];
+    const weight = states[(id % ROWS) * SIZE + column] as number;
+    if (id < ROWS) return weight;
+    const kept = [true, column % 2 === 0, column % 2 === 1, column % 4 < 2][Math.floor(id / ROWS) % 4];
+    return kept ? weight * (0.9 - 0.02 * next()) : 0.005 * next();
+  });
+  await withScreen(head, async (screen) => {
+    const answers = await screen.highest(states, highestOf(Array(ROWS).fill(1)));
+    for (const [row, answer] of answers.entries()) {
+      if (answer === undefined) continue;
+      const expected = ranking(head, states.subarray(row * SIZE, (row + 1) * SIZE)).slice(0, 1);
+      assert.deepEqual(answer.ids, expected, `row ${row}`);
+    }
+    assert.ok(answers.filter((answer) => answer !== undefined).length > 0.8 * ROWS);
+  });
+});
+
+test('banned ids are passed over, wherever they rank', async () => {
+  const next = seededNumbers(SEED + 6);
+  const head = normals(VOCABULARY * SIZE, next);
+  const states = normals(ROWS * SIZE, next);
+  const rankings = Array.from({ length: ROWS }, (_, row) =>
+    ranking(head, states.subarray(row * SIZE, (row + 1) * SIZE)),
+  );
+  const banned = rankings.map((ids, row) => new Set([ids[row % 3], ids[1], ids[900]] as number[]));
+  await withScreen(head, async (screen) => {
+    const answers = await screen.highest(
+      states,
+      banned.map((ids) => ({ count: 2, banned: ids })),
+    );
+    for (const [row, answer] of answers.entries()) {
+      if (answer === undefined) continue;
+      const expected = rankings[row]?.filter((id) => !banned[row]?.has(id)).slice(0, 2);
+      assert.deepEqual(answer.ids, expected, `row ${row}`);
+    }
+    assert.ok(answers.filter((answer) => answer !== undefined).length > 0.8 * ROWS);
+    const everything = new Set(Array(VOCABULARY).keys());
+    assert.deepEqual(await screen.highest(states.subarray(0, SIZE), [{ count: 1, banned: everything }]), [undefined]);
   });
 });
 
 test('a head that proves little is not screened for a while', async () => {
   await withScreen(new Float32Array(VOCABULARY * SIZE), async (screen) => {
     assert.equal(screen.pays(1), true);
-    await screen.highest(new Float32Array(64 * SIZE).fill(1), Array(64).fill(1));
+    await screen.highest(new Float32Array(64 * SIZE).fill(1), highestOf(Array(64).fill(1)));
     assert.equal(screen.pays(1), false);
     for (let rows = 1; rows < 4096; rows++) screen.pays(1);
     assert.equal(screen.pays(1), true);
@@ -101,6 +159,7 @@ test('rows of all needs in one call get what each gets alone, screened or not', 
     { topCount: 2, askedIds: [5, 2999], allLogits: false, orderOnly: false },
     { topCount: 1, askedIds: [], allLogits: true, orderOnly: false },
     { topCount: 40, askedIds: [], allLogits: false, orderOnly: true },
+    { topCount: 5, askedIds: [], allLogits: false, orderOnly: true, banned: new Set([5, 6, 7, 8]) },
   ];
   const needs = Array.from({ length: ROWS }, (_, row) => kinds[row % kinds.length] as RowNeeds);
   const screened = await OutputHead.create(head, SIZE, { threadCount: 1, screened: true });
@@ -111,7 +170,11 @@ test('rows of all needs in one call get what each gets alone, screened or not', 
       const [expected] = await whole.score(states.slice(row * SIZE, (row + 1) * SIZE), [need]);
       const came = together[row];
       assert.ok(expected !== undefined && came !== undefined);
-      const ids = (scores: typeof expected) => Array.from(scores.topIds).slice(0, need.topCount);
+      const { topCount, banned = NO_IDS } = need;
+      const ids = (scores: typeof expected) =>
+        Array.from(scores.topIds)
+          .filter((id) => !banned.has(id))
+          .slice(0, topCount - banned.size);
       assert.deepEqual(ids(came), ids(expected), `row ${row}`);
       if (need.orderOnly) continue;
       assert.equal(came.logSumExp, expected.logSumExp);
