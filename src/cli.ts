@@ -4,13 +4,16 @@ import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { runLoadCommand } from './bench/load-command.ts';
 import { serveBenchProtocol } from './bench/protocol.ts';
+import { runSwapCommand } from './bench/swap-command.ts';
 import { serve } from './serve.ts';
 
 const USAGE = `gistql serve                                  starts the server (settings: the environment)
 gistql bench --protocol [--threads N] [--adapters FOLDER] MODEL
                                               answers benchmark requests on stdin
 gistql bench --load [--minutes 10] [--in-flight 32] [--seed 1] [MODEL]
-                                              holds a server under load; MODEL: embedded:NAME or dir:NAME`;
+                                              holds a server under load; MODEL: embedded:NAME or dir:NAME
+gistql bench --swap [--rounds 300] [--seed 1] [--adapters FOLDER] [MODEL]
+                                              measures what a swap to another adapter of FOLDER costs`;
 
 function version(): string {
   const { version: own } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
@@ -28,6 +31,8 @@ async function main(): Promise<void> {
       threads: { type: 'string', default: '2' },
       adapters: { type: 'string' },
       load: { type: 'boolean', default: false },
+      swap: { type: 'boolean', default: false },
+      rounds: { type: 'string', default: '300' },
       minutes: { type: 'string', default: '10' },
       'in-flight': { type: 'string', default: '32' },
       seed: { type: 'string', default: '1' },
@@ -37,6 +42,10 @@ async function main(): Promise<void> {
   if (command === 'bench' && values.load) {
     const { minutes, 'in-flight': inFlight, seed } = values;
     return runLoadCommand({ minutes, inFlight, seed, modelSource: folder });
+  }
+  if (command === 'bench' && values.swap) {
+    const { rounds, seed, adapters: adaptersFolder } = values;
+    return runSwapCommand({ rounds, seed, modelSource: folder, adaptersFolder });
   }
   if (command === 'serve') return serve();
   const isBench = command === 'bench' && values.protocol && folder !== undefined && values.precision === 'fp32';

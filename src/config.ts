@@ -22,7 +22,7 @@ export const settings = [
   { name: 'GISTQL_ADAPTERS_DIR', default: 'data/adapters', meaning: 'Folder of the adapters that `dir:NAME` names.' },
   { name: 'GISTQL_DATASETS_DIR', default: 'data/datasets', meaning: 'Folder of datasets.' },
   { name: 'GISTQL_DATA_DIR', default: 'data', meaning: 'Folder of what the server itself writes.' },
-  { name: 'GISTQL_THREADS', default: '(processors, at most 8)', meaning: 'Threads of each model.' },
+  { name: 'GISTQL_THREADS', default: '(processors, at most 8)', meaning: 'Threads of each model, 1 to 16.' },
   { name: 'GISTQL_LOG_LEVEL', default: 'info', meaning: 'trace, debug, info, warn, error, fatal or silent.' },
   { name: 'GISTQL_MAX_ROWS', default: '32', meaning: 'Rows (beams, sampled sequences) that run in one batch.' },
   {
@@ -91,6 +91,8 @@ export interface Limits {
 }
 
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
+/** With more, onnxruntime leaves a thread a single row of a batch, which rounds differently (src/runtime/lora/row-routing.ts). */
+const MOST_THREADS = 16;
 /** Beyond this many threads one step of a small model gains nothing. */
 const MOST_DEFAULT_THREADS = 8;
 
@@ -128,7 +130,7 @@ export function readConfig(environment: Environment): Config {
     datasetsDir: read('GISTQL_DATASETS_DIR'),
     dataDir: read('GISTQL_DATA_DIR'),
     threadCount: environment.GISTQL_THREADS
-      ? whole('GISTQL_THREADS', 1, 256)
+      ? whole('GISTQL_THREADS', 1, MOST_THREADS)
       : Math.min(availableParallelism(), MOST_DEFAULT_THREADS),
     logLevel,
     limits: {

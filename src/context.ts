@@ -1,5 +1,6 @@
 /** What every resolver of one request can reach. */
 
+import type { RougeScorer } from './evaluation/rouge.ts';
 import type { GenerationLoader } from './resolvers/loaders.ts';
 import type { AdapterDirectory } from './runtime/adapters/served-adapter.ts';
 import type { ModelDirectory } from './runtime/models/served-model.ts';
@@ -12,6 +13,8 @@ export interface Services {
   readonly adapters: AdapterDirectory;
   readonly generator: TextGenerator;
   readonly summarizer: Summarizer;
+  /** One for all requests: it remembers stems, and gives each turn of the event loop to one of them. */
+  readonly rouge: RougeScorer;
 }
 
 export interface Context {

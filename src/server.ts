@@ -6,24 +6,16 @@ import type { AddressInfo } from 'node:net';
 import { ApolloServer, type ApolloServerOptionsWithGateway } from '@apollo/server';
 import { type Logger, pino } from 'pino';
 import type { Config } from './config.ts';
-import type { Context, Services } from './context.ts';
+import type { Context } from './context.ts';
 import { buildGraphqlSchema } from './resolvers/build-schema.ts';
 import { formatError } from './resolvers/format-error.ts';
 import { GenerationLoader } from './resolvers/loaders.ts';
-import { AdapterRegistry } from './runtime/adapters/adapter-registry.ts';
-import { type Clock, systemClock } from './runtime/engine/clock.ts';
-import type { StepTrace } from './runtime/engine/step-plan.ts';
-import { EngineTextGenerator } from './runtime/engine-text-generator.ts';
-import { ModelRegistry } from './runtime/models/model-registry.ts';
-import { AdapterLoader } from './runtime/peft/adapter-loader.ts';
-import { TemplateSummarizer } from './runtime/template-summarizer.ts';
 import { OperationRunner } from './server/execute-operation.ts';
 import { handleHttp } from './server/http-handler.ts';
 import { InFlight } from './server/in-flight.ts';
 import { MAX_DOCUMENT_LEXEMES } from './server/limits.ts';
-import { logWorkerEvent } from './server/log-worker-event.ts';
 import { serveWebsocket } from './server/websocket.ts';
-import { AdapterStore } from './storage/adapter-store.ts';
+import { defaultModelRequest, openServices, type ServiceHooks } from './services.ts';
 
 export interface RunningServer {
   readonly url: string;
@@ -33,94 +25,10 @@ export interface RunningServer {
   close(): Promise<void>;
 }
 
-export interface ServerHooks {
-  /** Called with the plan of every step of every model. */
-  readonly onStep?: (trace: StepTrace) => void;
-  /** Says when workers that ended are started again. Default: the system's. */
-  readonly clock?: Clock;
-}
-
 /** Apollo asks for errors and data of its own making; ours are graphql's, which are the same. */
 type GatewayResult = Awaited<
   ReturnType<NonNullable<Awaited<ReturnType<ApolloServerOptionsWithGateway<Context>['gateway']['load']>>['executor']>>
 >;
-
-/** Source tokens encoded between two steps of a running batch: about a tenth of a second of a small model. */
-const PREFILL_TOKENS = 512;
-/** Steps after which a request gives way to waiting ones: longer than almost every summary. */
-const TIME_SLICE_STEPS = 512;
-const MEBIBYTE = 1024 * 1024;
-
-interface ServiceParts {
-  readonly log: Logger;
-  readonly hooks: ServerHooks;
-  readonly stopping: AbortSignal;
-}
-
-interface OpenServices {
-  readonly services: Services;
-  /** Lets what runs end, then frees everything. */
-  close(): Promise<void>;
-}
-
-async function openServices(config: Config, parts: ServiceParts): Promise<OpenServices> {
-  const { maxAdapterRank } = config.limits;
-  const reader = new AdapterLoader(config.adaptersDir, { maxRank: maxAdapterRank });
-  const adapters = await openAdapters(config, parts, reader);
-  const models = createModels(config, parts, adapters);
-  const generator = new EngineTextGenerator(models, adapters);
-  return {
-    services: { models, adapters, generator, summarizer: new TemplateSummarizer(models, generator) },
-    close: async () => {
-      await models.close();
-      await reader.close();
-    },
-  };
-}
-
-function openAdapters(
-  config: Config,
-  { log, hooks, stopping }: ServiceParts,
-  reader: AdapterLoader,
-): Promise<AdapterRegistry> {
-  const { adaptersMemoryMb, maxAdapters, maxQueue, requestTimeoutMs } = config.limits;
-  return AdapterRegistry.open({
-    reader,
-    store: new AdapterStore(config.dataDir),
-    adaptersDir: config.adaptersDir,
-    residency: {
-      budgetBytes: adaptersMemoryMb * MEBIBYTE,
-      maxWaiting: maxQueue,
-      waitMs: requestTimeoutMs,
-      clock: hooks.clock ?? systemClock,
-    },
-    maxAdapters,
-    onWarning: (warning, adapter) => log.warn({ adapter }, warning),
-    stopping,
-  });
-}
-
-function createModels(
-  config: Config,
-  { log, hooks, stopping }: ServiceParts,
-  adapters: AdapterRegistry,
-): ModelRegistry {
-  const { maxRows, maxInputTokens, maxQueue, requestTimeoutMs } = config.limits;
-  const { clock = systemClock, ...engineHooks } = hooks;
-  return new ModelRegistry({
-    adapters,
-    directories: { embedded: config.embeddedModelsDir, models: config.modelsDir },
-    threadCount: config.threadCount,
-    maxInputTokens,
-    scheduler: { maxRows, prefillTokens: PREFILL_TOKENS, timeSliceSteps: TIME_SLICE_STEPS },
-    engine: { limits: { maxPending: maxQueue, requestTimeoutMs }, ...engineHooks },
-    onProgress: (model, stage, share) => log.info({ model, stage, share: Number(share.toFixed(2)) }, 'loading'),
-    onWarning: (model, warning) => log.warn({ model }, warning),
-    onWorker: (model, event) => logWorkerEvent(log, model, event),
-    stopping,
-    clock,
-  });
-}
 
 function createApollo(runner: OperationRunner, log: Logger): ApolloServer<Context> {
   return new ApolloServer<Context>({
@@ -158,12 +66,12 @@ async function listen(server: Server, config: Config): Promise<string> {
 }
 
 /** Loads the default model, then listens. Rejects with what stands in the way. */
-export async function startServer(config: Config, hooks: ServerHooks = {}): Promise<RunningServer> {
+export async function startServer(config: Config, hooks: ServiceHooks = {}): Promise<RunningServer> {
   const log = pino({ level: config.logLevel }, pino.destination({ dest: 2, sync: true }));
   const stopping = new AbortController();
   const { services, close } = await openServices(config, { log, hooks, stopping: stopping.signal });
   const { models } = services;
-  const defaultModel = await models.load({ id: modelId(config.modelSource), source: config.modelSource });
+  const defaultModel = await models.load(defaultModelRequest(config));
   const createContext = (signal: AbortSignal): Context => ({
     services,
     signal,
@@ -223,9 +131,4 @@ function onlyOnce(work: () => Promise<void>): () => Promise<void> {
     outcome ??= work();
     return outcome;
   };
-}
-
-/** The id of the default model: the name in its source. */
-function modelId(source: string): string {
-  return source.slice(source.indexOf(':') + 1);
 }

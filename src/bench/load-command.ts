@@ -1,6 +1,7 @@
 /** `gistql bench --load`: the load from the command line to its exit code. */
 import { runLoad } from './load.ts';
 import { formatProblems, formatReport, isClean } from './load-report.ts';
+import { readNumber, readWhole } from './read-number.ts';
 
 /** As written on the command line. */
 export interface LoadArguments {
@@ -15,18 +16,6 @@ const IDLE_MS = 5000;
 const MOST_MINUTES = 7 * 24 * 60;
 const MOST_IN_FLIGHT = 1000;
 const LARGEST_SEED = 2 ** 31 - 1;
-
-function readNumber(option: string, text: string, { low, high }: { low: number; high: number }): number {
-  const value = text.trim() === '' ? Number.NaN : Number(text);
-  if (value >= low && value <= high) return value;
-  throw new Error(`Expected ${option} to be a number from ${low} to ${high}, ${JSON.stringify(text)} came.`);
-}
-
-function readWhole(option: string, text: string, range: { low: number; high: number }): number {
-  const value = readNumber(option, text, range);
-  if (Number.isInteger(value)) return value;
-  throw new Error(`Expected ${option} to be a whole number, ${JSON.stringify(text)} came.`);
-}
 
 /** Prints the result on stdout, and what went wrong on stderr; then the exit code is 1. Ctrl-C ends the load early. */
 export async function runLoadCommand({ minutes, inFlight, seed, modelSource }: LoadArguments): Promise<void> {

@@ -5,6 +5,7 @@ import { type LatencySummary, summarizeLatencies } from './latency-summary.ts';
 import type { LoadAccount, Problem } from './load-account.ts';
 import { operationOf } from './load-documents.ts';
 import type { LoadWindow } from './load-run.ts';
+import { factTable, numberTable } from './markdown-table.ts';
 import type { MemoryTrend } from './memory-trend.ts';
 import type { ProcessDelays } from './server-monitor.ts';
 
@@ -21,16 +22,6 @@ export interface LoadResult {
 }
 
 const MEBIBYTE = 1024 * 1024;
-
-/** The first column is text, the others are numbers. */
-function table(header: readonly string[], rows: readonly (readonly (string | number)[])[]): string {
-  const rule = header.map((_, index) => (index === 0 ? '---' : '--:'));
-  return [header, rule, ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n');
-}
-
-function factTable(facts: readonly (readonly [string, string])[]): string {
-  return ['| load | |', '| --- | --- |', ...facts.map(([name, value]) => `| ${name} | ${value} |`)].join('\n');
-}
 
 function latencyCells(summary: LatencySummary | undefined): readonly string[] {
   if (summary === undefined) return ['', '', ''];
@@ -54,7 +45,7 @@ function requestTable({ kinds }: LoadAccount): string {
     const latencies = [latenciesMs, firstEventsMs].flatMap((values) => latencyCells(summarizeLatencies(values)));
     return [kind, sent, ...OUTCOMES.map((outcome) => outcomes[outcome]), ...latencies];
   });
-  return table(REQUEST_HEADER, rows);
+  return numberTable(REQUEST_HEADER, rows);
 }
 
 function delayTable(idle: ProcessDelays, load: ProcessDelays | undefined): string {
@@ -62,7 +53,7 @@ function delayTable(idle: ProcessDelays, load: ProcessDelays | undefined): strin
     if (delay === undefined) return [name, '', '', ''];
     return [name, ...[delay.p50Ms, delay.p99Ms, delay.maxMs].map((value) => value.toFixed(2))];
   };
-  return table(
+  return numberTable(
     ['event-loop delay', 'p50 ms', 'p99 ms', 'max ms'],
     [
       row('server, idle', idle.server),
@@ -79,7 +70,7 @@ function mebibytes(bytes: number): string {
 
 function memoryTable({ partMs, firstMeanBytes, lastMeanBytes, bytesPerMinute }: MemoryTrend): string {
   const part = `${(partMs / 1000).toFixed(0)} s`;
-  return table(
+  return numberTable(
     ['server memory (RSS)', 'MiB'],
     [
       [`first ${part}, mean`, mebibytes(firstMeanBytes)],
@@ -107,7 +98,7 @@ export function isClean({ account, serverProblem }: LoadResult): boolean {
 export function formatReport(result: LoadResult): string {
   const { account, idleDelays, loadDelays, memory } = result;
   const parts = [
-    factTable([...Object.entries(result.facts), ...totals(result)]),
+    factTable('load', [...Object.entries(result.facts), ...totals(result)]),
     requestTable(account),
     delayTable(idleDelays, loadDelays),
     ...(memory === undefined ? [] : [memoryTable(memory)]),

@@ -1,6 +1,9 @@
 /** What a document asks of the field being resolved, so that work for fields that nobody reads can be left out. */
 import type { GraphQLResolveInfo, SelectionSetNode } from 'graphql';
 
+/** Fields that need the log-probabilities of the tokens. */
+export const LOGPROB_FIELDS: ReadonlySet<string> = new Set(['logprob', 'score']);
+
 /**
  * Whether a field of one of these names is selected anywhere below the field being resolved, by whatever alias and
  * through any fragment. `@skip` and `@include` are not looked at: what they may leave out counts as asked for.

@@ -5,6 +5,7 @@ import type { GraphQLSchema } from 'graphql';
 import { buildSchemaSync } from 'type-graphql';
 import { GenerationFinished, TokensAppended } from '../schema/generation.type.ts';
 import { AdapterResolver } from './adapter.resolver.ts';
+import { ComparisonResolver } from './comparison.resolver.ts';
 import { GenerationResolver } from './generation.resolver.ts';
 import { ModelResolver } from './model.resolver.ts';
 import { RougeResolver } from './rouge.resolver.ts';
@@ -12,7 +13,7 @@ import { TextResolver } from './text.resolver.ts';
 
 export function buildGraphqlSchema(): GraphQLSchema {
   return buildSchemaSync({
-    resolvers: [AdapterResolver, GenerationResolver, ModelResolver, RougeResolver, TextResolver],
+    resolvers: [AdapterResolver, ComparisonResolver, GenerationResolver, ModelResolver, RougeResolver, TextResolver],
     // nothing returns the interface's own types by name
     orphanedTypes: [TokensAppended, GenerationFinished],
     // the runtime checks what it is asked, for other callers too

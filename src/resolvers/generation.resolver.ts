@@ -12,11 +12,8 @@ import {
 } from '../schema/generation.type.ts';
 import { SummarizeInput, Summary } from '../schema/summary.type.ts';
 import { abortable } from './abortable.ts';
-import { asksFor } from './asks-for.ts';
+import { asksFor, LOGPROB_FIELDS } from './asks-for.ts';
 import { toEvent, toGeneration, toSummary } from './shape.ts';
-
-/** Fields that need the log-probabilities of the tokens. */
-const LOGPROB_FIELDS: ReadonlySet<string> = new Set(['logprob', 'score']);
 
 function toTextRequest(input: GenerateInput, info: GraphQLResolveInfo): TextRequest {
   const { prompt, model, decoding, adapters, onOverflow } = input;

@@ -1,14 +1,14 @@
-import { Arg, Query, Resolver } from 'type-graphql';
-import { RougeScorer } from '../evaluation/rouge.ts';
+import { Arg, Ctx, Query, Resolver } from 'type-graphql';
+import type { Context } from '../context.ts';
 import { RougeInput, RougeScores } from '../schema/rouge.type.ts';
 
 @Resolver()
 export class RougeResolver {
-  /** One for all requests: it remembers stems, and gives each turn of the event loop to one of them. */
-  constructor(private readonly scorer = new RougeScorer()) {}
-
   @Query(() => RougeScores)
-  rouge(@Arg('input', () => RougeInput) { prediction, references, useStemmer }: RougeInput): Promise<RougeScores> {
-    return this.scorer.scoreInTurns({ prediction, references, useStemmer: useStemmer ?? true });
+  rouge(
+    @Arg('input', () => RougeInput) { prediction, references, useStemmer }: RougeInput,
+    @Ctx() { services }: Context,
+  ): Promise<RougeScores> {
+    return services.rouge.scoreInTurns({ prediction, references, useStemmer: useStemmer ?? true });
   }
 }

@@ -1,10 +1,12 @@
 /** From what the runtime knows to GraphQL's nouns. What refers back is looked up when it is selected. */
 import type { Services } from '../context.ts';
+import type { TextComparison as RuntimeTextComparison } from '../evaluation/comparison.ts';
 import type { AdapterChange as RuntimeAdapterChange, ServedAdapter } from '../runtime/adapters/served-adapter.ts';
 import type { ServedModel } from '../runtime/models/served-model.ts';
 import type { Summary as RuntimeSummary } from '../runtime/summarization.ts';
 import type { TextGeneration, TextGenerationEvent } from '../runtime/text-generation.ts';
 import type { Adapter, AdapterChanged } from '../schema/adapter.type.ts';
+import type { TextComparison } from '../schema/comparison.type.ts';
 import type { Generation, GenerationFinished, TokensAppended } from '../schema/generation.type.ts';
 import type { Model } from '../schema/model.type.ts';
 import type { Summary } from '../schema/summary.type.ts';
@@ -82,6 +84,14 @@ export function toGeneration(generation: TextGeneration, directories: Directorie
 
 export function toSummary(summary: RuntimeSummary, directories: Directories): Summary {
   return { ...summary, generation: toGeneration(summary.generation, directories) };
+}
+
+export function toTextComparison(comparison: RuntimeTextComparison, directories: Directories): TextComparison {
+  const summaries = comparison.summaries.map(({ summary, ...compared }) => ({
+    ...compared,
+    summary: toSummary(summary, directories),
+  }));
+  return { ...comparison, summaries };
 }
 
 export function toEvent(event: TextGenerationEvent, directories: Directories): TokensAppended | GenerationFinished {

@@ -57,14 +57,22 @@ function checkShape(operation: OperationDefinitionNode, fragments: Fragments, li
   walk(operation.selectionSet, 1);
 }
 
-const GENERATING = new Set(['summarize', 'generate', 'summaryStream', 'generationStream']);
+const GENERATING = new Set(['summarize', 'generate', 'summaryStream', 'generationStream', 'compare']);
 
 interface GeneratingInput {
   readonly model?: string | null;
   readonly decoding?: DecodingOptions | null;
+  /** Of `compare`: a generation each. */
+  readonly variants?: readonly GeneratingInput[];
 }
 
-/** New tokens that the fields of the operation may make: maxNewTokens × max(beams, sequences) each. */
+function tokensOf({ model, decoding }: GeneratingInput, models: ModelDirectory): number {
+  const defaults = models.find(model ?? models.defaultId ?? '')?.generationDefaults ?? {};
+  const newTokens = decoding?.maxNewTokens ?? defaults.maxNewTokens ?? DEFAULT_MAX_NEW_TOKENS;
+  return newTokens * Math.max(decoding?.numBeams ?? defaults.numBeams ?? 1, decoding?.numReturnSequences ?? 1);
+}
+
+/** New tokens that the fields of the operation may make: maxNewTokens × max(beams, sequences) of each generation. */
 function askedTokens({ schema, operation, fragments, variables }: OperationRequest, models: ModelDirectory): number {
   const type = schema.getRootType(operation.operation);
   const coerced = getVariableValues(schema, operation.variableDefinitions ?? [], { ...variables }).coerced;
@@ -74,12 +82,8 @@ function askedTokens({ schema, operation, fragments, variables }: OperationReque
   for (const field of fieldsOf(operation.selectionSet, fragments)) {
     const definition = type.getFields()[field.name.value];
     if (definition === undefined || !GENERATING.has(field.name.value)) continue;
-    const { input } = getArgumentValues(definition, field, coerced) as { input?: GeneratingInput };
-    const decoding = input?.decoding ?? {};
-    const defaults = models.find(input?.model ?? models.defaultId ?? '')?.generationDefaults ?? {};
-    const newTokens = decoding.maxNewTokens ?? defaults.maxNewTokens ?? DEFAULT_MAX_NEW_TOKENS;
-    const rows = Math.max(decoding.numBeams ?? defaults.numBeams ?? 1, decoding.numReturnSequences ?? 1);
-    total += newTokens * rows;
+    const { input = {} } = getArgumentValues(definition, field, coerced) as { input?: GeneratingInput };
+    for (const generation of input.variants ?? [input]) total += tokensOf(generation, models);
   }
   return total;
 }

@@ -21,7 +21,7 @@ import { RuntimeError } from '../runtime/errors.ts';
 import { checkDocumentLimits, type Fragments, fieldsOf } from './document-limits.ts';
 
 /** Mutations that read only. */
-const WITHOUT_EFFECT = new Set(['summarize', 'generate', '__typename']);
+const WITHOUT_EFFECT = new Set(['summarize', 'generate', 'compare', '__typename']);
 
 export interface Operation {
   readonly document: DocumentNode;

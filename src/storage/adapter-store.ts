@@ -17,6 +17,7 @@ interface StoredFacts {
   readonly sizeBytes: number;
   readonly memoryBytes: number;
   readonly sha256: string;
+  readonly configSha256: string;
   readonly report: {
     readonly matchedTensors: readonly string[];
     readonly unmatchedTensors: readonly string[];
@@ -186,6 +187,7 @@ function parseFacts(fields: Fields): StoredFacts {
     sizeBytes: fields.count('sizeBytes'),
     memoryBytes: fields.count('memoryBytes'),
     sha256: fields.text('sha256'),
+    configSha256: fields.text('configSha256'),
     report: {
       matchedTensors: report.texts('matchedTensors'),
       unmatchedTensors: report.texts('unmatchedTensors'),

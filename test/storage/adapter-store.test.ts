@@ -26,6 +26,7 @@ function adapterOf(id: string, model = 'tiny'): StoredAdapter {
     sizeBytes: 1000,
     memoryBytes: 800,
     sha256: 'ab',
+    configSha256: 'cd',
     report,
   };
   return { id, name: `name of ${id}`, model, source: `dir:${id}`, facts };

@@ -20,7 +20,7 @@ export function randomAdapter(config: ModelConfig, options: RandomAdapterOptions
     Float32Array.from({ length }, () => (next() - 0.5) * scale);
   const factors: LoraFactors[] = [];
   for (const { path, inSize, outSize } of t5LinearModules(config)) {
-    if (!targets.some((target) => path.endsWith(`.${target}`))) continue;
+    if (!targets.some((target) => `.${path}`.endsWith(`.${target}`))) continue;
     factors.push({
       module: path,
       rank,

@@ -80,6 +80,7 @@ export class ScriptedReader implements AdapterReader {
       sizeBytes: 8,
       memoryBytes,
       sha256: `sha-${mark}`,
+      configSha256: 'config',
       report: { matchedTensors: ['a', 'b'], unmatchedTensors: [], zeroTensors: [], warnings: [] },
     };
     return { facts, weights: weightsOf(mark) };

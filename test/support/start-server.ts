@@ -10,7 +10,8 @@ import { createClient, type FormattedExecutionResult } from 'graphql-ws';
 import { WebSocket } from 'ws';
 import { readConfig } from '../../src/config.ts';
 import type { StepTrace } from '../../src/runtime/engine/step-plan.ts';
-import { type ServerHooks, startServer } from '../../src/server.ts';
+import { startServer } from '../../src/server.ts';
+import type { ServiceHooks } from '../../src/services.ts';
 
 export interface PublicError {
   readonly message: string;
@@ -97,7 +98,7 @@ export class TestConnection {
 export async function startTestServer(
   t: Pick<TestContext, 'after'>,
   environment: Readonly<Record<string, string>> = {},
-  hooks: ServerHooks = {},
+  hooks: ServiceHooks = {},
 ): Promise<TestServer> {
   const traces: StepTrace[] = [];
   // not made before something is written to it

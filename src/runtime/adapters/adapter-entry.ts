@@ -16,6 +16,7 @@ const unread: AdapterFacts = {
   sizeBytes: 0,
   memoryBytes: 0,
   sha256: '',
+  configSha256: '',
   report: { matchedTensors: [], unmatchedTensors: [], zeroTensors: [], warnings: [] },
 };
 

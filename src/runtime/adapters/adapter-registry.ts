@@ -52,6 +52,9 @@ export interface AdapterRegistryOptions {
   readonly stopping?: AbortSignal;
 }
 
+/** Beyond it a sum of adapters means nothing, and float32 overflows. */
+const MAX_WEIGHT = 100;
+
 interface ModelSide {
   readonly model: ServedModel;
   active: AdapterEntry | undefined;
@@ -304,7 +307,9 @@ export class AdapterRegistry implements AdapterDirectory, ModelAdapters {
       if (seen.has(id)) throw badChoice(`each adapter once, ${id} came twice. Add its weights up`);
       seen.add(id);
       const amount = weight ?? 1;
-      if (!Number.isFinite(amount)) throw badChoice(`a finite weight of ${id}, ${amount} came`);
+      if (!(Math.abs(amount) <= MAX_WEIGHT)) {
+        throw badChoice(`a weight of ${id} from -${MAX_WEIGHT} to ${MAX_WEIGHT}, ${amount} came. Choose a smaller one`);
+      }
       return { entry, weight: amount };
     });
   }

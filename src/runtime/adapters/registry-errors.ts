@@ -69,9 +69,9 @@ export function notNow({ id, status }: ServedAdapter, argument: string): Runtime
   return new RuntimeError('CONFLICT', message, { argument });
 }
 
-/** Throws INVALID_ADAPTER when files are not those that were loaded: the weights by their hash, the config by its facts. */
+/** Throws INVALID_ADAPTER when files are not those that were loaded. */
 export function checkUnchanged({ id, facts: loaded }: ServedAdapter, facts: AdapterFacts): void {
-  for (const fact of ['sha256', 'method', 'rank', 'alpha', 'parameterCount', 'memoryBytes'] as const) {
+  for (const fact of ['sha256', 'configSha256'] as const) {
     if (facts[fact] === loaded[fact]) continue;
     const message = `Expected the files of ${id} to be those that were loaded (${fact} ${loaded[fact]}), others came (${facts[fact]}). Put them back, or unload it and load it again.`;
     throw new RuntimeError('INVALID_ADAPTER', message);

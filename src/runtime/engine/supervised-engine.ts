@@ -14,7 +14,8 @@
 import { RuntimeError } from '../errors.ts';
 import type { LoraTargets } from '../graph/lora.ts';
 import { covers, joinTargets, noTargets, targetsOf } from '../lora/lora-targets.ts';
-import type { LoraWeights } from '../lora/lora-weights.ts';
+import { bytesOf, type LoraWeights } from '../lora/lora-weights.ts';
+import { noteSharedMemory } from '../lora/shared-memory.ts';
 import type { Clock } from './clock.ts';
 import type { EmbeddingLayer, EngineClient, EngineStatus, WorkerConnection } from './engine-client.ts';
 import type { GenerateOptions, GenerationOutput, GenerationRequest } from './generation-request.ts';
@@ -85,6 +86,7 @@ export class SupervisedEngine<Facts = unknown> implements EngineClient {
   private startMs = 0;
   /** The worker whose end matters: the one in service, or the one that is started to be. */
   private expected: object = {};
+  private readonly ended = new WeakSet<object>();
   /** What every worker is given. */
   private readonly adapters = new Map<string, LoraWeights>();
   /** What the worker in service has LoRA inputs for. */
@@ -127,8 +129,10 @@ export class SupervisedEngine<Facts = unknown> implements EngineClient {
   }
 
   async addAdapter(key: string, weights: LoraWeights): Promise<void> {
+    if (this.state.status === 'draining') throw overloaded('it is being stopped', DRAIN_RETRY_MS);
     const client = this.client();
     this.adapters.set(key, weights);
+    noteSharedMemory(bytesOf(weights));
     if (covers(this.targets, targetsOf([weights]))) {
       client.addAdapter(key, weights);
       return;
@@ -192,11 +196,13 @@ export class SupervisedEngine<Facts = unknown> implements EngineClient {
   private async startWorker(expected = true): Promise<StartedWorker<Facts>> {
     const begun = this.clock.now();
     const adapters = new Map(this.adapters);
-    const targets = joinTargets(this.options.targets ?? noTargets, targetsOf(adapters.values()));
+    // what adapters needed that are out of memory now, they will need again
+    const known = joinTargets(this.options.targets ?? noTargets, this.targets);
+    const targets = joinTargets(known, targetsOf(adapters.values()));
     const life: WorkerLife = {
       adapters,
       targets,
-      onEnded: (cause) => this.ended(life, cause),
+      onEnded: (cause) => this.workerEnded(life, cause),
       signal: this.leaving.signal,
     };
     if (expected) this.expected = life;
@@ -219,13 +225,16 @@ export class SupervisedEngine<Facts = unknown> implements EngineClient {
 
   /** Starts a worker for all adapters there are and puts it in the place of the one in service. */
   private async replace(): Promise<void> {
-    const started = await this.startWorker(false);
+    const started = await this.startWorker(false).catch((cause: unknown) => {
+      throw this.leaving.signal.aborted ? overloaded('it is being stopped', DRAIN_RETRY_MS) : cause;
+    });
     const { state } = this;
+    // it may have ended between being ready and here
+    if (this.ended.has(started.life)) throw interrupted('It is started again', LEAST_RETRY_MS, undefined);
     if (state.status !== 'ready') {
       // the old one ended, or is being stopped: what follows that takes all adapters along
       await started.client.close();
-      this.client();
-      return;
+      throw overloaded('its worker ended meanwhile', LEAST_RETRY_MS);
     }
     const old = state.client;
     this.putInService(started);
@@ -242,13 +251,14 @@ export class SupervisedEngine<Facts = unknown> implements EngineClient {
       },
       (cause: unknown) => {
         // a start that was called off
-        if (this.state.status !== 'draining') this.ended(this.expected, cause);
+        if (this.state.status !== 'draining') this.workerEnded(this.expected, cause);
       },
     );
   }
 
   /** Decides what follows the end of a worker; returns the error of the requests that went with it. */
-  private ended(life: object, cause: unknown): RuntimeError {
+  private workerEnded(life: object, cause: unknown): RuntimeError {
+    this.ended.add(life);
     if (life !== this.expected) return interrupted('Another has taken its place', LEAST_RETRY_MS, cause);
     this.expected = {};
     if (this.state.status === 'draining' || this.options.stopping?.aborted) {

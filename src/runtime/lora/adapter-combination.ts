@@ -108,7 +108,7 @@ export class AdapterCombination {
 
 function writeScaled(target: Float32Array, offset: number, values: Float32Array, weight: number): void {
   if (weight === 1) target.set(values, offset);
-  else for (const [index, value] of values.entries()) target[offset + index] = value * weight;
+  else for (let index = 0; index < values.length; index++) target[offset + index] = (values[index] as number) * weight;
 }
 
 function addGain(gain: Float32Array, added: Float32Array, index: number, weight: number): void {

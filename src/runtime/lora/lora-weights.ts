@@ -40,3 +40,9 @@ export interface AdapterHost {
   /** Forgets an adapter that no request names any more. */
   dropAdapter(key: string): void;
 }
+
+/** Bytes that the arrays of an adapter take. */
+export function bytesOf({ factors, head }: LoraWeights): number {
+  const own = head?.byteLength ?? 0;
+  return factors.reduce((sum, { a, b, gain }) => sum + a.byteLength + b.byteLength + (gain?.byteLength ?? 0), own);
+}

@@ -28,17 +28,15 @@ export function routeRows(
   for (const [row, combination] of rows.entries()) {
     const units = placesOf.get(combination) ?? [];
     gains[row] = units[0] as number;
-    for (let share = 0; share < shareCount; share++) {
-      const unit = units[share];
-      if (unit === undefined) {
-        places.push(0, 0);
-        continue;
-      }
+    for (const [share, unit] of units.entries()) {
       shares[row * shareCount + share] = 1;
       const list = served[unit] as number[];
       places.push(unit, list.length);
       list.push(row);
     }
+    // padding counts 0 times, and 0 · NaN is NaN: a row whose numbers overflow must reach nobody but itself
+    const own = places.slice(-2);
+    for (let share = units.length; share < shareCount; share++) places.push(...own);
   }
   const width = paddedRows(Math.max(...served.map(({ length }) => length)));
   const members = new Int32Array(unitCount * width);

@@ -1,7 +1,8 @@
 /** The adapters that an inference worker knows, and what requests make of them. */
 import { RuntimeError } from '../errors.ts';
 import { AdapterCombination, type CombinedAdapter } from './adapter-combination.ts';
-import type { LoraWeights, WeightedAdapter } from './lora-weights.ts';
+import { bytesOf, type LoraWeights, type WeightedAdapter } from './lora-weights.ts';
+import { noteSharedMemory } from './shared-memory.ts';
 
 /** Combinations that are kept for the next request that names the same. */
 const KEPT_COMBINATIONS = 64;
@@ -14,6 +15,7 @@ export class WorkerAdapters {
   add(key: string, weights: LoraWeights): void {
     this.drop(key);
     this.weights.set(key, weights);
+    noteSharedMemory(bytesOf(weights));
   }
 
   drop(key: string): void {

@@ -1,36 +1,42 @@
 /**
- * The output head of rows whose adapters change it: LoRA factors on it, or a whole head in its place. The head is an
- * input here, so that any number of them share one session, which is made when the first is asked for.
+ * The output head of rows whose adapters change it. LoRA factors add to the logits of the model's own head, so that
+ * factors of zero change no bit; a whole head in its place is an input of a graph of its own. Any number of adapters
+ * share these sessions, which are made when the first is asked for.
  */
-
 import type { RowNeeds, RowScores } from '../decoding/decoding-strategy.ts';
 import { GraphBuilder } from '../graph/graph-builder.ts';
 import { linear } from '../graph/layers.ts';
-import { type AdaptedModule, RunLora } from '../graph/lora.ts';
+import { RunLora } from '../graph/lora.ts';
+import type { OnnxModel } from '../graph/model-proto.ts';
 import type { AdapterCombination } from '../lora/adapter-combination.ts';
 import { RunFactors } from '../lora/run-factors.ts';
 import { Session } from '../session.ts';
-import { floatTensor } from '../tensor.ts';
+import { floatTensor, type TensorValue } from '../tensor.ts';
 import { declareScores, gatherRows, runScores } from './head-scores.ts';
+import type { OutputHead } from './output-head.ts';
 import { HEAD_PATH } from './t5-modules.ts';
 
-/** Rows are padded to a multiple: how onnxruntime cuts the product must not depend on how many there are. */
-const ROW_MULTIPLE = 16;
+/** Rows of a run: one number only, because how onnxruntime cuts a product must not depend on how many rows there are. */
+const RUN_ROWS = 16;
 /** Heads that are kept in the form that sessions take; each is as large as the model's own. */
 const KEPT_HEADS = 4;
 
-interface OpenSession {
-  readonly session: Session;
+interface HeadSessions {
+  /** states, logits → scores */
+  readonly adapted: Session;
   readonly factors: RunFactors;
+  /** states, head → logits */
+  readonly replaced: Session;
 }
 
 export class AdaptedHead {
-  private opened: Promise<OpenSession> | undefined;
+  private opened: Promise<HeadSessions> | undefined;
   /** In order of last use. */
   private readonly heads = new Map<AdapterCombination, Float32Array>();
   private readonly vocabularySize: number;
 
   constructor(
+    private readonly own: OutputHead,
     /** The model's own head, [vocabulary, size]. */
     private readonly head: Float32Array,
     private readonly size: number,
@@ -46,49 +52,82 @@ export class AdaptedHead {
     needs: readonly RowNeeds[],
     combination: AdapterCombination,
   ): Promise<readonly RowScores[]> {
-    this.opened ??= this.open();
-    const { session, factors } = await this.opened;
-    const { size, vocabularySize } = this;
-    const length = Math.ceil(rows.length / ROW_MULTIPLE) * ROW_MULTIPLE;
-    const feeds = {
-      ...factors.of(combination),
-      states: floatTensor(gatherRows(states, size, rows, length), [1, length, size]),
-      head: floatTensor(this.headOf(combination), [vocabularySize, size]),
-    };
-    return runScores({ session, feeds, needs, vocabularySize });
+    const scores: RowScores[] = [];
+    for (let start = 0; start < rows.length; start += RUN_ROWS) {
+      const end = start + RUN_ROWS;
+      const gathered = gatherRows(states, this.size, rows.slice(start, end), RUN_ROWS);
+      scores.push(...(await this.scoreRun(gathered, needs.slice(start, end), combination)));
+    }
+    return scores;
   }
 
   /** Lets go of an adapter that no row uses any more. */
   async forget(key: string): Promise<void> {
     for (const combination of this.heads.keys()) if (combination.has(key)) this.heads.delete(combination);
-    (await this.opened)?.factors.forget(key);
+    const sessions = await this.opened?.catch(() => undefined);
+    sessions?.factors.forget(key);
   }
 
   async dispose(): Promise<void> {
-    await (await this.opened)?.session.dispose();
+    const sessions = await this.opened?.catch(() => undefined);
+    await sessions?.adapted.dispose();
+    await sessions?.replaced.dispose();
   }
 
-  private async open(): Promise<OpenSession> {
+  private async scoreRun(
+    states: Float32Array,
+    needs: readonly RowNeeds[],
+    combination: AdapterCombination,
+  ): Promise<readonly RowScores[]> {
+    this.opened ??= this.open().catch((error: unknown) => {
+      this.opened = undefined;
+      throw error;
+    });
+    const { adapted, factors, replaced } = await this.opened;
+    const { size, vocabularySize } = this;
+    const input = floatTensor(states, [1, RUN_ROWS, size]);
+    const logits = combination.replacesHead
+      ? (await replaced.run({ states: input, head: this.headOf(combination) }, ['logits'])).floats('logits')
+      : await this.own.logits(states);
+    const feeds = {
+      ...factors.of(combination),
+      states: input,
+      logits: floatTensor(logits, [1, RUN_ROWS, vocabularySize]),
+    };
+    return runScores({ session: adapted, feeds, needs, vocabularySize });
+  }
+
+  private async open(): Promise<HeadSessions> {
     const { size, vocabularySize, threadCount } = this;
     const graph = new GraphBuilder('adapted-head');
-    const everything = { modules: new Set([HEAD_PATH]), gains: new Set([HEAD_PATH]) };
-    const lora = new RunLora(graph, everything);
-    const states = graph.input('states', 'float32', [1, 'rows', size]);
-    const head = graph.input('head', 'float32', [vocabularySize, size]);
-    const shape = { inSize: size, outSize: vocabularySize };
-    const logits = lora.adapt(HEAD_PATH, states, linear(graph, states, head), shape); // [1, r, vocabulary]
-    declareScores(graph, graph.node('Reshape', [logits, graph.integers(-1, vocabularySize)]), vocabularySize);
-    const modules: readonly AdaptedModule[] = lora.adapted;
-    return { session: await Session.create(graph.build(), { threadCount }), factors: new RunFactors(modules) };
+    const lora = new RunLora(graph, { modules: new Set([HEAD_PATH]), gains: new Set([HEAD_PATH]) });
+    const states = graph.input('states', 'float32', [1, RUN_ROWS, size]);
+    const own = graph.input('logits', 'float32', [1, RUN_ROWS, vocabularySize]);
+    const logits = lora.adapt(HEAD_PATH, states, own, { inSize: size, outSize: vocabularySize });
+    const rows = graph.node('Reshape', [logits, graph.integers(-1, vocabularySize)]);
+    declareScores(graph, rows, vocabularySize);
+    return {
+      adapted: await Session.create(graph.build(), { threadCount }),
+      factors: new RunFactors(lora.adapted),
+      replaced: await Session.create(this.buildReplaced(), { threadCount }),
+    };
   }
 
-  private headOf(combination: AdapterCombination): Float32Array {
-    if (!combination.replacesHead) return this.head;
+  private buildReplaced(): OnnxModel {
+    const { size, vocabularySize } = this;
+    const graph = new GraphBuilder('replaced-head');
+    const states = graph.input('states', 'float32', [1, RUN_ROWS, size]);
+    const logits = linear(graph, states, graph.input('head', 'float32', [vocabularySize, size]));
+    graph.output(logits, 'logits', 'float32', [1, RUN_ROWS, vocabularySize]);
+    return graph.build();
+  }
+
+  private headOf(combination: AdapterCombination): TensorValue {
     const head = this.heads.get(combination) ?? combination.headOver(this.head);
     this.heads.delete(combination);
     this.heads.set(combination, head);
     const [oldest] = this.heads.keys();
     if (this.heads.size > KEPT_HEADS && oldest !== undefined) this.heads.delete(oldest);
-    return head;
+    return floatTensor(head, [this.vocabularySize, this.size]);
   }
 }

@@ -1,7 +1,7 @@
 /**
  * What strategies read of the logits: little, because whole rows are slow to copy out. Inputs of a head's graph beside
  * its own: top_count [1]; asked_index [n, 2] of (row, id). Outputs: log_sum_exp [r, 1]; top_logits and top_ids
- * [r, top_count]; asked_logits [n]; logits [r, vocabulary]. A run copies out only what it names.
+ * [r, top_count]; asked_logits [n]; all_logits [r, vocabulary]. A run copies out only what it names.
  */
 import type { RowNeeds, RowScores } from '../decoding/decoding-strategy.ts';
 import type { GraphBuilder, Value } from '../graph/graph-builder.ts';
@@ -10,7 +10,7 @@ import { longTensor } from '../tensor.ts';
 
 /** Declares the outputs of logits [r, vocabulary]. */
 export function declareScores(graph: GraphBuilder, logits: Value, vocabularySize: number): void {
-  graph.output(logits, 'logits', 'float32', ['rows', vocabularySize]);
+  graph.output(logits, 'all_logits', 'float32', ['rows', vocabularySize]);
   const topCount = graph.input('top_count', 'int64', [1]);
   const best = graph.nodeWithOutputs('TopK', [logits, topCount], { axis: -1, largest: 1, sorted: 1 }, 2);
   const [topLogits, topIds] = best as [Value, Value];
@@ -42,7 +42,7 @@ export async function runScores({ session, feeds, needs, vocabularySize }: Score
   const topCount = Math.min(vocabularySize, Math.max(2, ...needs.map((need) => need.topCount)));
   const names = ['log_sum_exp', 'top_logits', 'top_ids'];
   if (asked.length > 0) names.push('asked_logits');
-  if (needs.some(({ allLogits }) => allLogits)) names.push('logits');
+  if (needs.some(({ allLogits }) => allLogits)) names.push('all_logits');
   const outputs = await session.run(
     { ...feeds, top_count: longTensor([topCount]), asked_index: longTensor(asked, [asked.length / 2, 2]) },
     names,
@@ -60,7 +60,7 @@ export async function runScores({ session, feeds, needs, vocabularySize }: Score
       topLogits: topLogits.subarray(row * topCount, (row + 1) * topCount),
       askedLogits: askedIds.length > 0 ? outputs.floats('asked_logits').subarray(askedStart, askedOffset) : [],
       logits: allLogits
-        ? outputs.floats('logits').subarray(row * vocabularySize, (row + 1) * vocabularySize)
+        ? outputs.floats('all_logits').subarray(row * vocabularySize, (row + 1) * vocabularySize)
         : undefined,
     };
   });

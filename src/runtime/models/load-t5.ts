@@ -51,7 +51,7 @@ export function loadT5Runner(
       const decoder = await openGraph(buildT5Decoder(config, parameters, targets), options);
       onProgress('head', 0);
       const head = await OutputHead.create(parameters.head, config.hiddenSize, options);
-      const adapted = new AdaptedHead(parameters.head, config.hiddenSize, options.threadCount);
+      const adapted = new AdaptedHead(head, parameters.head, config.hiddenSize, options.threadCount);
       const heads = { own: head, adapted };
       const runner = new T5Runner(config, { encoder, decoder }, heads, parameters.embeddings);
       const untied = parameters.head !== parameters.embeddings;

@@ -7,7 +7,7 @@ import { GraphBuilder } from '../graph/graph-builder.ts';
 import { linear } from '../graph/layers.ts';
 import type { OnnxModel } from '../graph/model-proto.ts';
 import { Session } from '../session.ts';
-import { floatTensor } from '../tensor.ts';
+import { floatTensor, longTensor } from '../tensor.ts';
 import { declareScores, gatherRows, runScores } from './head-scores.ts';
 import { HeadScreen } from './head-screen.ts';
 
@@ -64,6 +64,16 @@ export class OutputHead {
       for (const [index, row] of rest.entries()) scores[row] = full[index];
     }
     return scores as readonly RowScores[];
+  }
+
+  /** All logits of `states` [rows, size], [rows, vocabulary]; a row's do not depend on the others. */
+  async logits(states: Float32Array): Promise<Float32Array> {
+    const feeds = {
+      states: floatTensor(states, [states.length / this.size, this.size]),
+      top_count: longTensor([2]),
+      asked_index: longTensor([], [0, 2]),
+    };
+    return (await this.session.run(feeds, ['all_logits'])).floats('all_logits');
   }
 
   async dispose(): Promise<void> {

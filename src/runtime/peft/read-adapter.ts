@@ -2,10 +2,12 @@
  * From a PEFT folder to the factors that a model runs. It knows nothing of engines and graphs, and follows PEFT 0.21.2
  * (https://github.com/huggingface/peft) in what names, patterns and scales mean.
  */
+import { createHash } from 'node:crypto';
 import { AdapterFolder } from '../../storage/adapter-folder.ts';
 import type { SafetensorsFile } from '../../storage/safetensors.ts';
 import { quoted } from '../../storage/storage-error.ts';
 import type { LoraFactors, LoraWeights } from '../lora/lora-weights.ts';
+import { noteSharedMemory } from '../lora/shared-memory.ts';
 import type { ModelConfig } from '../models/model-config.ts';
 import { HEAD_PATH } from '../models/t5-modules.ts';
 import { elementCount } from '../tensor.ts';
@@ -43,6 +45,8 @@ export interface AdapterFacts {
   readonly memoryBytes: number;
   /** Hexadecimal digits, of adapter_model.safetensors. */
   readonly sha256: string;
+  /** Hexadecimal digits, of what adapter_config.json says. */
+  readonly configSha256: string;
   readonly report: AdapterReport;
 }
 
@@ -90,6 +94,7 @@ export function readAdapter(folder: string, base: AdapterBase, limits: AdapterLi
           memoryBytes: loaded.memoryBytes,
           sizeBytes: files.weights.size,
           sha256: await files.weights.hash(),
+          configSha256: createHash('sha256').update(JSON.stringify(files.config)).digest('hex'),
           report: {
             matchedTensors: plan.matchedTensors,
             unmatchedTensors: plan.unmatchedTensors.map(shortened),
@@ -178,6 +183,7 @@ class FactorReader {
     private readonly base: BaseWeights,
   ) {
     this.memory = new SharedArrayBuffer(floatCount(file, plan) * FLOAT_BYTES);
+    noteSharedMemory(this.memory.byteLength);
   }
 
   async read(): Promise<{

@@ -16,6 +16,7 @@ async function changeOf(modelId: string): Promise<AdapterChange> {
     sizeBytes: 1,
     memoryBytes: 1,
     sha256: '',
+    configSha256: '',
     report: { matchedTensors: [], unmatchedTensors: [], zeroTensors: [], warnings: [] },
   };
   const adapter: ServedAdapter = {

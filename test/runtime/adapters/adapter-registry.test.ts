@@ -117,7 +117,7 @@ test('what a request may not have is refused by name', async (t) => {
     [[{ id: 'none' }], 'NOT_FOUND', /\(a1, slow\), "none" came/],
     [[{ id: 'x' }], 'BAD_USER_INPUT', /x came, which is one of other/],
     [[{ id: 'a1' }, { id: 'a1' }], 'BAD_USER_INPUT', /a1 came twice/],
-    [[{ id: 'a1', weight: Number.NaN }], 'BAD_USER_INPUT', /finite weight of a1, NaN came/],
+    [[{ id: 'a1', weight: Number.NaN }], 'BAD_USER_INPUT', /weight of a1 from -100 to 100, NaN came/],
     [[{ id: 'slow' }], 'CONFLICT', /slow is LOADING/],
   ] as const) {
     assert.throws(() => registry.acquire(model, choices), refusal(code, 'adapters', message));

@@ -4,6 +4,7 @@ import { after, before, describe, test } from 'node:test';
 import type { DecodingOptions } from '../../../src/runtime/decoding/sampling-params.ts';
 import { targetsOf } from '../../../src/runtime/lora/lora-targets.ts';
 import type { LoraWeights, WeightedAdapter } from '../../../src/runtime/lora/lora-weights.ts';
+import type { ModelConfig } from '../../../src/runtime/models/model-config.ts';
 import type { T5Runner } from '../../../src/runtime/models/t5-runner.ts';
 import { type Asked, EngineHarness, loadRunner } from '../../support/engine-harness.ts';
 import { randomAdapter } from '../../support/random-adapters.ts';
@@ -11,7 +12,7 @@ import { seededNumbers } from '../../support/seeded-numbers.ts';
 import { writeTinyModel } from '../../support/tiny-model.ts';
 
 const SEED = 20261124;
-const EVERY = ['q', 'k', 'v', 'o', 'wi_0', 'wi_1', 'wo'];
+const EVERY = ['q', 'k', 'v', 'o', 'wi_0', 'wi_1', 'wo', 'lm_head'];
 
 /** Wide enough that onnxruntime cuts its products: among threads, and along the inner axis. */
 const CONFIG = {
@@ -44,6 +45,7 @@ const CHOICES: readonly (readonly WeightedAdapter[])[] = [
     { key: 'other', weight: 2 },
   ],
   [{ key: 'other', weight: 1 }],
+  [{ key: 'head', weight: 1 }],
 ];
 
 function makeRequests(count: number, seed = SEED): Asked[] {
@@ -54,6 +56,12 @@ function makeRequests(count: number, seed = SEED): Asked[] {
     options: OPTIONS[Math.floor(next() * OPTIONS.length)] ?? {},
     adapters: CHOICES[index % CHOICES.length] ?? [],
   }));
+}
+
+/** A whole head, of the size of the model's own. */
+function randomHead(config: ModelConfig): Float32Array {
+  const next = seededNumbers(SEED);
+  return Float32Array.from({ length: config.vocabularySize * config.hiddenSize }, () => (next() - 0.5) / 4);
 }
 
 function answerOf(harness: EngineHarness, id: string): unknown {
@@ -79,6 +87,7 @@ describe('adapters over a random T5', () => {
       ['wide', randomAdapter(config, { seed: 2, rank: 37, targets: EVERY })],
       ['dora', randomAdapter(config, { seed: 3, rank: 8, targets: ['q', 'o', 'wo'], dora: true })],
       ['zero', randomAdapter(config, { seed: 4, rank: 16, targets: EVERY, zeroB: true })],
+      ['head', { ...randomAdapter(config, { seed: 6, rank: 5, targets: ['o'] }), head: randomHead(config) }],
       ['other', randomAdapter(config, { seed: 5, rank: 16, targets: ['k', 'wi_1'] })],
     ]);
     ({ runner } = await loadRunner(parent, name, { targets: targetsOf(weights.values()) }));
@@ -112,16 +121,25 @@ describe('adapters over a random T5', () => {
     for (const { id } of requests) assert.deepEqual(answerOf(harness, id), alone.get(id), id);
   });
 
-  test('many rows of one adapter = alone', async () => {
-    const [, request] = requests;
-    assert.ok(request !== undefined);
-    const options = { maxNewTokens: 8, minNewTokens: 8 };
-    const same = makeRequests(33, SEED + 1).map((one) => ({ ...one, options, adapters: request.adapters ?? [] }));
-    const harness = await EngineHarness.runAll(runner, same);
-    for (const one of same.filter((_, index) => index % 4 === 0)) {
-      const single = await EngineHarness.runAll(runner, [one]);
-      assert.deepEqual(answerOf(harness, one.id), answerOf(single, one.id), one.id);
-    }
+  for (const choice of [CHOICES[1], CHOICES[2], CHOICES[7]]) {
+    test(`many rows of one adapter = alone: ${choice?.[0]?.key}`, async () => {
+      const options = { maxNewTokens: 8, minNewTokens: 8 };
+      const same = makeRequests(33, SEED + 1).map((one) => ({ ...one, options, adapters: choice ?? [] }));
+      const harness = await EngineHarness.runAll(runner, same);
+      for (const one of same.filter((_, index) => index % 4 === 0)) {
+        const single = await EngineHarness.runAll(runner, [one]);
+        assert.deepEqual(answerOf(harness, one.id), answerOf(single, one.id), one.id);
+      }
+    });
+  }
+
+  test('numbers that overflow in one row reach no other row', async () => {
+    const [normal] = requests;
+    assert.ok(normal !== undefined);
+    const huge = { ...normal, id: 'huge', adapters: [{ key: 'wide', weight: 1e38 }] };
+    const others = requests.slice(0, 6);
+    const harness = await EngineHarness.runAll(runner, [huge, ...others]);
+    for (const { id } of others) assert.deepEqual(answerOf(harness, id), alone.get(id), id);
   });
 
   test('no adapter, and an adapter whose B is zero, = the model without LoRA inputs', async () => {

@@ -1,0 +1,110 @@
+/** What lives as long as a process that serves models, opened from its settings: behind a server or without one. */
+import type { Logger } from 'pino';
+import type { Config } from './config.ts';
+import type { Services } from './context.ts';
+import { RougeScorer } from './evaluation/rouge.ts';
+import { AdapterRegistry } from './runtime/adapters/adapter-registry.ts';
+import { type Clock, systemClock } from './runtime/engine/clock.ts';
+import type { StepTrace } from './runtime/engine/step-plan.ts';
+import { EngineTextGenerator } from './runtime/engine-text-generator.ts';
+import { ModelRegistry } from './runtime/models/model-registry.ts';
+import type { LoadModelRequest } from './runtime/models/served-model.ts';
+import { AdapterLoader } from './runtime/peft/adapter-loader.ts';
+import { TemplateSummarizer } from './runtime/template-summarizer.ts';
+import { logWorkerEvent } from './server/log-worker-event.ts';
+import { AdapterStore } from './storage/adapter-store.ts';
+
+export interface ServiceHooks {
+  /** Called with the plan of every step of every model. */
+  readonly onStep?: (trace: StepTrace) => void;
+  /** Says when workers that ended are started again. Default: the system's. */
+  readonly clock?: Clock;
+}
+
+/** Source tokens encoded between two steps of a running batch: about a tenth of a second of a small model. */
+const PREFILL_TOKENS = 512;
+/** Steps after which a request gives way to waiting ones: longer than almost every summary. */
+const TIME_SLICE_STEPS = 512;
+const MEBIBYTE = 1024 * 1024;
+
+interface ServiceParts {
+  readonly log: Logger;
+  readonly hooks: ServiceHooks;
+  readonly stopping: AbortSignal;
+}
+
+interface OpenServices {
+  readonly services: Services;
+  /** Lets what runs end, then frees everything. */
+  close(): Promise<void>;
+}
+
+export async function openServices(config: Config, parts: ServiceParts): Promise<OpenServices> {
+  const { maxAdapterRank } = config.limits;
+  const reader = new AdapterLoader(config.adaptersDir, { maxRank: maxAdapterRank });
+  const adapters = await openAdapters(config, parts, reader);
+  const models = createModels(config, parts, adapters);
+  const generator = new EngineTextGenerator(models, adapters);
+  return {
+    services: {
+      models,
+      adapters,
+      generator,
+      summarizer: new TemplateSummarizer(models, generator),
+      rouge: new RougeScorer(),
+    },
+    close: async () => {
+      await models.close();
+      await reader.close();
+    },
+  };
+}
+
+function openAdapters(
+  config: Config,
+  { log, hooks, stopping }: ServiceParts,
+  reader: AdapterLoader,
+): Promise<AdapterRegistry> {
+  const { adaptersMemoryMb, maxAdapters, maxQueue, requestTimeoutMs } = config.limits;
+  return AdapterRegistry.open({
+    reader,
+    store: new AdapterStore(config.dataDir),
+    adaptersDir: config.adaptersDir,
+    residency: {
+      budgetBytes: adaptersMemoryMb * MEBIBYTE,
+      maxWaiting: maxQueue,
+      waitMs: requestTimeoutMs,
+      clock: hooks.clock ?? systemClock,
+    },
+    maxAdapters,
+    onWarning: (warning, adapter) => log.warn({ adapter }, warning),
+    stopping,
+  });
+}
+
+function createModels(
+  config: Config,
+  { log, hooks, stopping }: ServiceParts,
+  adapters: AdapterRegistry,
+): ModelRegistry {
+  const { maxRows, maxInputTokens, maxQueue, requestTimeoutMs } = config.limits;
+  const { clock = systemClock, ...engineHooks } = hooks;
+  return new ModelRegistry({
+    adapters,
+    directories: { embedded: config.embeddedModelsDir, models: config.modelsDir },
+    threadCount: config.threadCount,
+    maxInputTokens,
+    scheduler: { maxRows, prefillTokens: PREFILL_TOKENS, timeSliceSteps: TIME_SLICE_STEPS },
+    engine: { limits: { maxPending: maxQueue, requestTimeoutMs }, ...engineHooks },
+    onProgress: (model, stage, share) => log.info({ model, stage, share: Number(share.toFixed(2)) }, 'loading'),
+    onWarning: (model, warning) => log.warn({ model }, warning),
+    onWorker: (model, event) => logWorkerEvent(log, model, event),
+    stopping,
+    clock,
+  });
+}
+
+/** The default model under its own name: the one in its source. */
+export function defaultModelRequest({ modelSource }: Config): LoadModelRequest {
+  return { id: modelSource.slice(modelSource.indexOf(':') + 1), source: modelSource };
+}
