@@ -17,7 +17,7 @@ import { SeededRandom } from './seeded-random.ts';
 export interface SwapOptions {
   readonly config: Config;
   readonly services: Services;
-  /** Swaps that are measured, each beside two requests without one. */
+  /** Swaps that are measured, each beside three requests that are answered by the adapter before. */
   readonly roundCount: number;
   /** Requests that generate with another adapter meanwhile: the settings, in order. */
   readonly beside: readonly number[];
@@ -33,6 +33,8 @@ export interface SwapTimes {
   readonly stay: readonly number[];
   /** The same once more: what two equal measurements differ by. */
   readonly again: readonly number[];
+  /** The same after a swap there and back: what is due to the writing of the registry's file. */
+  readonly back: readonly number[];
   /** To the first token, with another adapter than the request before it. */
   readonly swap: readonly number[];
   /** Of `activateAdapter` itself, which writes the registry's file. */
@@ -44,17 +46,18 @@ export interface SwapResult {
   readonly settings: readonly { readonly besideCount: number; readonly times: SwapTimes }[];
 }
 
-type Kind = 'stay' | 'again' | 'swap';
+type Kind = Exclude<keyof SwapTimes, 'activate'>;
 
-/** Each comes first as often as the others. */
+/** Each comes at every place, and after every other, equally often. */
 const ORDERS: readonly (readonly Kind[])[] = [
-  ['stay', 'swap', 'again'],
-  ['swap', 'again', 'stay'],
-  ['again', 'stay', 'swap'],
+  ['stay', 'swap', 'back', 'again'],
+  ['swap', 'again', 'stay', 'back'],
+  ['again', 'back', 'swap', 'stay'],
+  ['back', 'stay', 'again', 'swap'],
 ];
 
 const MOST_ADAPTERS = 16;
-const WARM_UP_ROUNDS = 10;
+const WARM_UP_ROUNDS = 12;
 const SOURCE_TOKENS = 128;
 const DIALOGUE_TURNS = 24;
 /** Long enough that many rounds fit into one request. */
@@ -139,7 +142,7 @@ class SwapProbe {
   async measure({ roundCount, besideCount, signal, onProgress }: Setting): Promise<SwapTimes> {
     const ending = new AbortController();
     const running = Array.from({ length: besideCount }, () => this.keepRunning(ending.signal));
-    const times: Record<keyof SwapTimes, number[]> = { stay: [], again: [], swap: [], activate: [] };
+    const times: Record<keyof SwapTimes, number[]> = { stay: [], again: [], back: [], swap: [], activate: [] };
     try {
       await this.swap();
       for (let round = -WARM_UP_ROUNDS; round < roundCount && !signal.aborted; round++) {
@@ -159,6 +162,7 @@ class SwapProbe {
     const measured = new Map<keyof SwapTimes, number>();
     for (const kind of order) {
       if (kind === 'swap') measured.set('activate', await this.swap());
+      if (kind === 'back') await this.swapThereAndBack();
       measured.set(kind, await this.firstTokenMs());
     }
     return measured;
@@ -170,6 +174,13 @@ class SwapProbe {
     const begun = performance.now();
     await this.services.adapters.activate(this.model.id, this.activeId);
     return performance.now() - begun;
+  }
+
+  private async swapThereAndBack(): Promise<void> {
+    const { place } = this;
+    await this.swap();
+    this.place = place;
+    await this.services.adapters.activate(this.model.id, this.activeId);
   }
 
   private get activeId(): string {

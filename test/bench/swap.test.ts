@@ -34,7 +34,7 @@ async function setUp(t: TestContext, adapterCount: number): Promise<SwapOptions>
   return { config, services, roundCount: ROUNDS, beside: [0, 2], seed: 1, signal, onProgress: () => {} };
 }
 
-test('every round measures a swap and two requests without one, alone and beside others, and nothing is kept', async (t) => {
+test('every round measures a swap and three requests without one, alone and beside others, and nothing is kept', async (t) => {
   const options = await setUp(t, 3);
   const result = await measureSwaps(options);
   assert.deepEqual(
@@ -49,8 +49,8 @@ test('every round measures a swap and two requests without one, alone and beside
   }
   const report = formatSwapReport(result);
   assert.match(report, /^\| adapters \| 3: LORA of rank 4 on q, v \|$/m);
-  assert.match(report, /^\| nothing else running, 4 swaps \| p50 ms \| p95 ms \|$/m);
-  assert.match(report, /^\| first token, right after a swap \| [\d.]+ \| [\d.]+ \|$/m);
+  assert.match(report, /^\| nothing else running, 4 swaps \| p50 ms \| 95 % of p50 \| p95 ms \|$/m);
+  assert.match(report, /^\| first token, right after a swap \| [\d.]+ \| [\d.]+ to [\d.]+ \| [\d.]+ \|$/m);
   assert.match(report, /^\| beside 2 running requests, 4 swaps \|/m);
   const { adapters, models } = options.services;
   assert.equal(models.get().engine.pendingCount, 0);
@@ -60,7 +60,7 @@ test('every round measures a swap and two requests without one, alone and beside
 test('an end that comes early leaves what was measured until then', async (t) => {
   const options = await setUp(t, 2);
   const result = await measureSwaps({ ...options, signal: AbortSignal.abort() });
-  assert.deepEqual(result.settings[1]?.times, { stay: [], again: [], swap: [], activate: [] });
+  assert.deepEqual(result.settings[1]?.times, { stay: [], again: [], back: [], swap: [], activate: [] });
   assert.match(formatSwapReport(result), /^\| beside 2 running requests, 0 swaps \|/m);
 });
 
