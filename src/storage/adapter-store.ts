@@ -1,37 +1,16 @@
 /** The file in which the server remembers its adapters: one JSON object, replaced as a whole or not at all. */
 import { mkdir, open, rename, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { ADAPTER_METHODS, type AdapterFacts } from './adapter-facts.ts';
 import { BoundedFile, decodeText, isObject, parseJsonObject } from './bounded-file.ts';
 import { quoted, StorageError } from './storage-error.ts';
-
-const METHODS = ['LORA', 'RSLORA', 'DORA'] as const;
-
-/** What the files of an adapter said when it was loaded. */
-interface StoredFacts {
-  readonly method: (typeof METHODS)[number];
-  readonly rank: number;
-  readonly alpha: number;
-  readonly targetModules: readonly string[];
-  readonly modules: readonly string[];
-  readonly parameterCount: number;
-  readonly sizeBytes: number;
-  readonly memoryBytes: number;
-  readonly sha256: string;
-  readonly configSha256: string;
-  readonly report: {
-    readonly matchedTensors: readonly string[];
-    readonly unmatchedTensors: readonly string[];
-    readonly zeroTensors: readonly string[];
-    readonly warnings: readonly string[];
-  };
-}
 
 export interface StoredAdapter {
   readonly id: string;
   readonly name: string;
   readonly model: string;
   readonly source: string;
-  readonly facts: StoredFacts;
+  readonly facts: AdapterFacts;
 }
 
 export interface StoredAdapters {
@@ -175,10 +154,10 @@ function parseAdapter(value: unknown, where: string): StoredAdapter {
   };
 }
 
-function parseFacts(fields: Fields): StoredFacts {
+function parseFacts(fields: Fields): AdapterFacts {
   const report = fields.child('report');
   return {
-    method: fields.oneOf('method', METHODS),
+    method: fields.oneOf('method', ADAPTER_METHODS),
     rank: fields.count('rank'),
     alpha: fields.number('alpha'),
     targetModules: fields.texts('targetModules'),

@@ -1,7 +1,8 @@
 /** One adapter of a registry with all that changes about it. */
+
+import type { AdapterFacts } from '../../storage/adapter-facts.ts';
 import type { StoredAdapter } from '../../storage/adapter-store.ts';
 import type { ServedModel } from '../models/served-model.ts';
-import type { AdapterFacts } from '../peft/read-adapter.ts';
 import type { Tenant } from './adapter-residency.ts';
 import type { AdapterStatus, ServedAdapter } from './served-adapter.ts';
 

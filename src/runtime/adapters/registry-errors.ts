@@ -1,8 +1,9 @@
 /** What the registry of adapters refuses, and in which words. */
+
+import type { AdapterFacts } from '../../storage/adapter-facts.ts';
 import { quoted } from '../../storage/storage-error.ts';
 import { RuntimeError } from '../errors.ts';
 import { listed } from '../peft/adapter-errors.ts';
-import type { AdapterFacts } from '../peft/read-adapter.ts';
 import type { ServedAdapter } from './served-adapter.ts';
 
 const ADAPTER_ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;

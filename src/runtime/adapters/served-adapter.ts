@@ -1,8 +1,8 @@
 /** An adapter in service as the rest of the server sees it. */
 
+import type { AdapterFacts } from '../../storage/adapter-facts.ts';
 import type { WeightedAdapter } from '../lora/lora-weights.ts';
 import type { ServedModel } from '../models/served-model.ts';
-import type { AdapterFacts } from '../peft/read-adapter.ts';
 
 /**
  * loading: its files are being read. ready: requests may name it. draining: it is being unloaded; requests that have it

@@ -31,37 +31,49 @@ export interface AdaptedModule extends AdaptedShape {
   readonly hasGain: boolean;
 }
 
-export interface LoraLayer {
-  /** Adds to y = W x what the adapters of its rows add; y itself where the module is no target. */
-  adapt(module: string, x: Value, y: Value, shape: AdaptedShape): Value;
-}
-
 export const loraInput = {
   a: (module: string): string => `${module}.lora_a`,
   b: (module: string): string => `${module}.lora_b`,
   gain: (module: string): string => `${module}.lora_gain`,
 } as const;
 
-/** One adapter for all rows of a run. x [1, s, in], a [1, in, rank], b [1, rank, out], gain [1, out]. */
-export class RunLora implements LoraLayer {
+/** Adds what adapters add, and keeps account of the matrices that they may change. */
+export abstract class LoraLayer {
   readonly adapted: AdaptedModule[] = [];
 
   constructor(
-    private readonly graph: GraphBuilder,
+    protected readonly graph: GraphBuilder,
     private readonly targets: LoraTargets,
   ) {}
 
-  adapt(module: string, x: Value, y: Value, { inSize, outSize }: AdaptedShape): Value {
+  /** Adds to y = W x what the adapters of its rows add; y itself where the module is no target. */
+  adapt(module: string, x: Value, y: Value, shape: AdaptedShape): Value {
     const { graph, targets } = this;
     if (!targets.modules.has(module)) return y;
     const hasGain = targets.gains.has(module);
-    this.adapted.push({ path: module, inSize, outSize, hasGain });
+    this.adapted.push({ path: module, ...shape, hasGain });
+    const delta = this.delta(module, x, shape);
+    const own = hasGain ? graph.node('Mul', [y, this.gain(module, shape)]) : y;
+    return graph.node('Add', [own, delta]);
+  }
+
+  /** b (a x), of the shape of y. */
+  protected abstract delta(module: string, x: Value, shape: AdaptedShape): Value;
+  /** By how much y counts; its shape broadcasts to that of y. */
+  protected abstract gain(module: string, shape: AdaptedShape): Value;
+}
+
+/** One adapter for all rows of a run. x [1, s, in], a [1, in, rank], b [1, rank, out], gain [1, out]. */
+export class RunLora extends LoraLayer {
+  protected delta(module: string, x: Value, { inSize, outSize }: AdaptedShape): Value {
+    const { graph } = this;
     const a = graph.input(loraInput.a(module), 'float32', [1, inSize, 'lora_rank']);
     const b = graph.input(loraInput.b(module), 'float32', [1, 'lora_rank', outSize]);
-    const delta = graph.node('MatMul', [graph.node('MatMul', [x, a]), b]);
-    if (!hasGain) return graph.node('Add', [y, delta]);
-    const gain = graph.input(loraInput.gain(module), 'float32', [1, outSize]);
-    return graph.node('Add', [graph.node('Mul', [y, gain]), delta]);
+    return graph.node('MatMul', [graph.node('MatMul', [x, a]), b]);
+  }
+
+  protected gain(module: string, { outSize }: AdaptedShape): Value {
+    return this.graph.input(loraInput.gain(module), 'float32', [1, outSize]);
   }
 }
 
@@ -71,35 +83,32 @@ export class RunLora implements LoraLayer {
  *   each share of a row; lora.shares [rows, 1, shares]: 1, or 0 for what pads the row; lora.gains [rows]: the unit that
  *   holds a row's gain.
  */
-export class RowLora implements LoraLayer {
-  readonly adapted: AdaptedModule[] = [];
-  private routing: RowRouting | undefined;
+export class RowLora extends LoraLayer {
+  private declared: RowRouting | undefined;
   /** By the value they were gathered from: matrices that share an input share its rows. */
   private readonly gathered = new Map<Value, Value>();
 
-  constructor(
-    private readonly graph: GraphBuilder,
-    private readonly targets: LoraTargets,
-  ) {}
+  /** Declared by the first matrix that is adapted. */
+  private get routing(): RowRouting {
+    this.declared ??= declareRouting(this.graph);
+    return this.declared;
+  }
 
-  adapt(module: string, x: Value, y: Value, { inSize, outSize }: AdaptedShape): Value {
-    const { graph, targets } = this;
-    if (!targets.modules.has(module)) return y;
-    const hasGain = targets.gains.has(module);
-    this.adapted.push({ path: module, inSize, outSize, hasGain });
-    this.routing ??= declareRouting(graph);
-    const { rows, places, shares, gains } = this.routing;
+  protected delta(module: string, x: Value, { inSize, outSize }: AdaptedShape): Value {
+    const { graph } = this;
+    const { rows, places, shares } = this.routing;
     const a = graph.input(loraInput.a(module), 'float32', ['lora_units', inSize, LORA_UNIT]);
     const b = graph.input(loraInput.b(module), 'float32', ['lora_units', LORA_UNIT, outSize]);
     const byUnit = graph.node('MatMul', [graph.node('MatMul', [this.enter(x, rows), a]), b]); // [units, n, out]
     const byShare = graph.node('GatherND', [byUnit, places]); // [rows, shares, out]
     // a product with ones and zeros sums in order, whatever the number of shares; ReduceSum does not
     const summed = graph.node('MatMul', [shares, byShare]); // [rows, 1, out]
-    const delta = graph.node('Reshape', [summed, graph.integers(0, outSize)]);
-    if (!hasGain) return graph.node('Add', [y, delta]);
-    const gain = graph.input(loraInput.gain(module), 'float32', ['lora_units', outSize]);
-    const scaled = graph.node('Mul', [y, graph.node('Gather', [gain, gains()], { axis: 0 })]);
-    return graph.node('Add', [scaled, delta]);
+    return graph.node('Reshape', [summed, graph.integers(0, outSize)]);
+  }
+
+  protected gain(module: string, { outSize }: AdaptedShape): Value {
+    const gain = this.graph.input(loraInput.gain(module), 'float32', ['lora_units', outSize]);
+    return this.graph.node('Gather', [gain, this.routing.gains()], { axis: 0 });
   }
 
   private enter(x: Value, rows: Value): Value {

@@ -33,10 +33,6 @@ export class UnitStack {
     this.planes = modules.map((module) => ({ module, a: empty, b: empty, gain: empty }));
   }
 
-  get byteLength(): number {
-    return this.planes.reduce((sum, { a, b, gain }) => sum + a.byteLength + b.byteLength + gain.byteLength, 0);
-  }
-
   /** Gives every unit of the combinations one of the first places; returns the places of each, in order of its units. */
   arrange(combinations: readonly AdapterCombination[]): ReadonlyMap<AdapterCombination, readonly number[]> {
     const count = combinations.reduce((sum, { unitCount }) => sum + unitCount, 0);

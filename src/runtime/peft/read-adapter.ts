@@ -3,6 +3,7 @@
  * (https://github.com/huggingface/peft) in what names, patterns and scales mean.
  */
 import { createHash } from 'node:crypto';
+import type { AdapterFacts } from '../../storage/adapter-facts.ts';
 import { AdapterFolder } from '../../storage/adapter-folder.ts';
 import type { SafetensorsFile } from '../../storage/safetensors.ts';
 import { quoted } from '../../storage/storage-error.ts';
@@ -17,38 +18,6 @@ import { BaseWeights } from './base-weights.ts';
 import { adaptedRowNorms } from './dora-gain.ts';
 import { type LoraConfig, parseLoraConfig } from './lora-config.ts';
 import { selectTargets, type TargetModule } from './target-modules.ts';
-
-interface AdapterReport {
-  /** Names in the file that are used. */
-  readonly matchedTensors: readonly string[];
-  /** Names in the file that no target of the model takes. */
-  readonly unmatchedTensors: readonly string[];
-  /** Those of matchedTensors that hold nothing but zeros. */
-  readonly zeroTensors: readonly string[];
-  readonly warnings: readonly string[];
-}
-
-export interface AdapterFacts {
-  readonly method: 'LORA' | 'RSLORA' | 'DORA';
-  /** `r` of the config; rank_pattern may say otherwise for single modules. */
-  readonly rank: number;
-  readonly alpha: number;
-  /** As the config says; a regular expression is one text. */
-  readonly targetModules: readonly string[];
-  /** Paths that got factors, and `lm_head` when the whole head is replaced. */
-  readonly modules: readonly string[];
-  /** Values in the tensors that are used. */
-  readonly parameterCount: number;
-  /** Of adapter_model.safetensors. */
-  readonly sizeBytes: number;
-  /** What its weights take in memory. */
-  readonly memoryBytes: number;
-  /** Hexadecimal digits, of adapter_model.safetensors. */
-  readonly sha256: string;
-  /** Hexadecimal digits, of what adapter_config.json says. */
-  readonly configSha256: string;
-  readonly report: AdapterReport;
-}
 
 export interface LoadedAdapter {
   readonly facts: AdapterFacts;
