@@ -24,9 +24,10 @@ export function randomAdapter(config: ModelConfig, options: RandomAdapterOptions
     factors.push({
       module: path,
       rank,
+      // in whatever order: the numbers are random
       a: around(rank * inSize, 4 / Math.sqrt(inSize)),
       b: zeroB ? new Float32Array(rank * outSize) : around(rank * outSize, 1 / Math.sqrt(rank)),
-      gain: dora ? around(outSize, 0.5).map((value) => 1 + value) : undefined,
+      gainChange: dora ? around(outSize, 0.5) : undefined,
     });
   }
   return { factors, head: undefined };

@@ -31,7 +31,7 @@ interface ScriptedFiles {
 
 function weightsOf(mark: number): LoraWeights {
   const module = 'decoder.block.0.layer.0.SelfAttention.q';
-  const factors = { module, rank: 1, a: Float32Array.of(mark), b: Float32Array.of(1), gain: undefined };
+  const factors = { module, rank: 1, a: Float32Array.of(mark), b: Float32Array.of(1), gainChange: undefined };
   return { factors: [factors], head: undefined };
 }
 

@@ -93,7 +93,7 @@ export class Engine {
 
   private async admit(): Promise<void> {
     for (const request of this.scheduler.preempt()) this.sections[request.section].preempt(request);
-    const admitted = this.scheduler.admit();
+    const admitted = this.scheduler.admit((request, beside) => this.prepare(request, beside));
     for (const [name, section] of Object.entries(this.sections)) {
       section.reserve(admitted.filter((request) => request.section === name).length);
     }
@@ -105,6 +105,15 @@ export class Engine {
         this.fail(request, error);
       }
       request.moments.prefilled ??= this.options.now();
+    }
+  }
+
+  /** A piece at a time while others run, so that bringing adapters in holds no step up; at once when nobody does. */
+  private prepare({ adapters }: ScheduledRequest, beside: readonly ScheduledRequest[]): boolean {
+    const running = beside.map((request) => request.adapters);
+    for (;;) {
+      if (this.runner.prepare(adapters, running)) return true;
+      if (running.length > 0) return false;
     }
   }
 

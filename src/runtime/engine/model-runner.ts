@@ -31,6 +31,12 @@ export interface ModelRunner {
   dropAdapter(key: string): void;
   /** Returns the adapters of a request as one. Throws RuntimeError CONFLICT for one that is not kept. */
   combine(adapters: readonly WeightedAdapter[]): AdapterCombination;
+  /**
+   * Does one piece, a few milliseconds long, of what requests of `adapters` need before they run beside those of
+   * `running`; true when nothing is missing any more. False as well while there is no room beside what runs. Requests
+   * may run without it: then the step that first needs them does all of it.
+   */
+  prepare(adapters: AdapterCombination, running: readonly AdapterCombination[]): boolean;
   /** Runs the encoder over one source and makes its keys and values for every decoder layer. */
   encode(tokenIds: readonly number[], adapters: AdapterCombination): Promise<EncodedSource>;
   /** Runs one decode step of all rows of the plan. */

@@ -64,8 +64,13 @@ export class Scheduler {
     return leaving;
   }
 
-  /** The waiting requests that start now; they count as running from here on. */
-  admit(): readonly ScheduledRequest[] {
+  /**
+   * The waiting requests that start now; they count as running from here on. `isReady` is asked of each in turn, with
+   * those that will run beside it; who is not ready holds up those behind it, so that nobody is passed over for ever.
+   */
+  admit(
+    isReady: (request: ScheduledRequest, beside: readonly ScheduledRequest[]) => boolean = () => true,
+  ): readonly ScheduledRequest[] {
     const admitted: ScheduledRequest[] = [];
     const busy = this.running.size > 0;
     let free = this.freeRows();
@@ -74,6 +79,7 @@ export class Scheduler {
       if (request.rowDemand > free) break;
       tokens += request.state.status === 'waiting' ? request.request.promptTokenIds.length : 0;
       if (busy && admitted.length > 0 && tokens > this.options.prefillTokens) break;
+      if (!isReady(request, [...this.running, ...admitted])) break;
       free -= request.rowDemand;
       admitted.push(request);
     }

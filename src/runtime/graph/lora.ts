@@ -8,10 +8,13 @@
  * of them: x [units, n ≥ 2, in] × a [units, in, 16] × b [units, 16, out]. An adapter of more ranks has several units,
  * whose shares are summed in their own order.
  */
+import { floatTensor } from '../tensor.ts';
 import type { GraphBuilder, Value } from './graph-builder.ts';
 
 /** Ranks of a unit: the widest matrix that onnxruntime cuts in one way only. */
 export const LORA_UNIT = 16;
+
+const ONE = floatTensor(new Float32Array([1]), []);
 
 export interface AdaptedShape {
   readonly inSize: number;
@@ -63,13 +66,23 @@ export abstract class LoraLayer {
   protected abstract gain(module: string, shape: AdaptedShape): Value;
 }
 
-/** One adapter for all rows of a run. x [1, s, in], a [1, in, rank], b [1, rank, out], gain [1, out]. */
+/**
+ * The same adapters for all rows of a run. x [1, s, in], a [units, in, 16], b [1, ranks, out], gain [1, out];
+ * lora.rank_shares [ranks]: how much each rank counts.
+ */
 export class RunLora extends LoraLayer {
+  private rankShares: Value | undefined;
+
   protected delta(module: string, x: Value, { inSize, outSize }: AdaptedShape): Value {
     const { graph } = this;
-    const a = graph.input(loraInput.a(module), 'float32', [1, inSize, 'lora_rank']);
-    const b = graph.input(loraInput.b(module), 'float32', [1, 'lora_rank', outSize]);
-    return graph.node('MatMul', [graph.node('MatMul', [x, a]), b]);
+    const units = graph.input(loraInput.a(module), 'float32', ['lora_units', inSize, LORA_UNIT]);
+    const b = graph.input(loraInput.b(module), 'float32', [1, 'lora_ranks', outSize]);
+    this.rankShares ??= graph.input('lora.rank_shares', 'float32', ['lora_ranks']);
+    // the units side by side: [1, in, ranks]
+    const sideBySide = graph.node('Transpose', [units], { perm: [1, 0, 2] });
+    const a = graph.node('Reshape', [sideBySide, graph.integers(1, inSize, -1)]);
+    const byRank = graph.node('Mul', [graph.node('MatMul', [x, a]), this.rankShares]); // [1, s, ranks]
+    return graph.node('MatMul', [byRank, b]);
   }
 
   protected gain(module: string, { outSize }: AdaptedShape): Value {
@@ -78,10 +91,11 @@ export class RunLora extends LoraLayer {
 }
 
 /**
- * Every row has an adapter of its own. x and y [rows, …]; a [units, in, 16], b [units, 16, out], gain [units, out].
+ * Every row has adapters of its own. x and y [rows, …]; a [units, in, 16], b [units, 16, out], gain [units, out]: by how
+ * much more than once y counts.
  *   lora.rows [units, n]: the rows that a unit serves; lora.places [rows, shares, 2]: the way back, (unit, place) of
- *   each share of a row; lora.shares [rows, 1, shares]: 1, or 0 for what pads the row; lora.gains [rows]: the unit that
- *   holds a row's gain.
+ *   each share of a row; lora.shares [rows, 1, shares]: how much it counts, 0 for what pads the row; lora.units
+ *   [rows, shares]: its unit.
  */
 export class RowLora extends LoraLayer {
   private declared: RowRouting | undefined;
@@ -96,19 +110,27 @@ export class RowLora extends LoraLayer {
 
   protected delta(module: string, x: Value, { inSize, outSize }: AdaptedShape): Value {
     const { graph } = this;
-    const { rows, places, shares } = this.routing;
+    const { rows, places } = this.routing;
     const a = graph.input(loraInput.a(module), 'float32', ['lora_units', inSize, LORA_UNIT]);
     const b = graph.input(loraInput.b(module), 'float32', ['lora_units', LORA_UNIT, outSize]);
     const byUnit = graph.node('MatMul', [graph.node('MatMul', [this.enter(x, rows), a]), b]); // [units, n, out]
     const byShare = graph.node('GatherND', [byUnit, places]); // [rows, shares, out]
-    // a product with ones and zeros sums in order, whatever the number of shares; ReduceSum does not
-    const summed = graph.node('MatMul', [shares, byShare]); // [rows, 1, out]
-    return graph.node('Reshape', [summed, graph.integers(0, outSize)]);
+    return this.sum(byShare, outSize);
   }
 
   protected gain(module: string, { outSize }: AdaptedShape): Value {
-    const gain = this.graph.input(loraInput.gain(module), 'float32', ['lora_units', outSize]);
-    return this.graph.node('Gather', [gain, this.routing.gains()], { axis: 0 });
+    const { graph } = this;
+    const gain = graph.input(loraInput.gain(module), 'float32', ['lora_units', outSize]);
+    const byShare = graph.node('Gather', [gain, this.routing.units()], { axis: 0 }); // [rows, shares, out]
+    return graph.node('Add', [this.sum(byShare, outSize), graph.weight('one', ONE)]);
+  }
+
+  /** Σ share · value of each row: [rows, shares, out] → [rows, out]. */
+  private sum(byShare: Value, outSize: number): Value {
+    const { graph } = this;
+    // a product sums in order, whatever the number of zeros that follow; ReduceSum does not
+    const summed = graph.node('MatMul', [this.routing.shares, byShare]); // [rows, 1, out]
+    return graph.node('Reshape', [summed, graph.integers(0, outSize)]);
   }
 
   private enter(x: Value, rows: Value): Value {
@@ -125,18 +147,18 @@ interface RowRouting {
   readonly places: Value;
   readonly shares: Value;
   /** Declared by the first matrix that has a gain. */
-  readonly gains: () => Value;
+  readonly units: () => Value;
 }
 
 function declareRouting(graph: GraphBuilder): RowRouting {
-  let gains: Value | undefined;
+  let units: Value | undefined;
   return {
     rows: graph.input('lora.rows', 'int32', ['lora_units', 'lora_unit_rows']),
     places: graph.input('lora.places', 'int64', ['rows', 'lora_shares', 2]),
     shares: graph.input('lora.shares', 'float32', ['rows', 1, 'lora_shares']),
-    gains: () => {
-      gains ??= graph.input('lora.gains', 'int32', ['rows']);
-      return gains;
+    units: () => {
+      units ??= graph.input('lora.units', 'int32', ['rows', 'lora_shares']);
+      return units;
     },
   };
 }

@@ -1,5 +1,6 @@
 /** Which matrices need LoRA inputs, so that given adapters can run. */
 import type { LoraTargets } from '../graph/lora.ts';
+import { HEAD_PATH } from '../models/t5-modules.ts';
 import type { LoraWeights } from './lora-weights.ts';
 
 export const noTargets: LoraTargets = { modules: new Set(), gains: new Set() };
@@ -8,9 +9,11 @@ export function targetsOf(adapters: Iterable<LoraWeights>): LoraTargets {
   const modules = new Set<string>();
   const gains = new Set<string>();
   for (const { factors } of adapters) {
-    for (const { module, gain } of factors) {
+    for (const { module, gainChange } of factors) {
+      // the graph of adapted heads has inputs for everyone
+      if (module === HEAD_PATH) continue;
       modules.add(module);
-      if (gain !== undefined) gains.add(module);
+      if (gainChange !== undefined) gains.add(module);
     }
   }
   return { modules, gains };

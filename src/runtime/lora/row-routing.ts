@@ -2,6 +2,7 @@
 import { LORA_UNIT } from '../graph/lora.ts';
 import { floatTensor, intTensor, longTensor, type TensorValue } from '../tensor.ts';
 import type { AdapterCombination } from './adapter-combination.ts';
+import type { AdapterUnits } from './adapter-units.ts';
 
 /** A product of a single row rounds differently from one of several. */
 const LEAST_ROWS = 2;
@@ -14,29 +15,34 @@ function paddedRows(most: number): number {
   return most <= LORA_UNIT ? Math.max(LEAST_ROWS, most) : Math.ceil(most / LORA_UNIT) * LORA_UNIT;
 }
 
-/** `rows`: the adapters of each row; `placesOf`: the units of each combination. Padding repeats row 0 and is not read. */
+/** `unitCount`: units that the step reads; `placesOf`: where those of an adapter lie. Padding repeats row 0 and is not read. */
 export function routeRows(
   rows: readonly AdapterCombination[],
-  placesOf: ReadonlyMap<AdapterCombination, readonly number[]>,
+  unitCount: number,
+  placesOf: (adapter: AdapterUnits) => readonly number[],
 ): Readonly<Record<string, TensorValue>> {
-  const unitCount = [...placesOf.values()].reduce((sum, places) => sum + places.length, 0);
   const served: number[][] = Array.from({ length: unitCount }, () => []);
-  const shareCount = Math.max(...rows.map(({ unitCount: count }) => count));
+  const shareCount = Math.max(...rows.map((combination) => combination.unitCount));
   const places: number[] = [];
+  const units = new Int32Array(rows.length * shareCount);
   const shares = new Float32Array(rows.length * shareCount);
-  const gains = new Int32Array(rows.length);
-  for (const [row, combination] of rows.entries()) {
-    const units = placesOf.get(combination) ?? [];
-    gains[row] = units[0] as number;
-    for (const [share, unit] of units.entries()) {
-      shares[row * shareCount + share] = 1;
-      const list = served[unit] as number[];
-      places.push(unit, list.length);
-      list.push(row);
+  for (const [row, { parts }] of rows.entries()) {
+    let share = row * shareCount;
+    for (const { weight, adapter } of parts) {
+      for (const unit of placesOf(adapter)) {
+        const list = served[unit] as number[];
+        places.push(unit, list.length);
+        units[share] = unit;
+        shares[share++] = weight;
+        list.push(row);
+      }
     }
     // padding counts 0 times, and 0 · NaN is NaN: a row whose numbers overflow must reach nobody but itself
     const own = places.slice(-2);
-    for (let share = units.length; share < shareCount; share++) places.push(...own);
+    for (; share < (row + 1) * shareCount; share++) {
+      places.push(...own);
+      units[share] = own[0] as number;
+    }
   }
   const width = paddedRows(Math.max(...served.map(({ length }) => length)));
   const members = new Int32Array(unitCount * width);
@@ -45,6 +51,6 @@ export function routeRows(
     'lora.rows': intTensor(members, [unitCount, width]),
     'lora.places': longTensor(places, [rows.length, shareCount, 2]),
     'lora.shares': floatTensor(shares, [rows.length, 1, shareCount]),
-    'lora.gains': intTensor(gains, [rows.length]),
+    'lora.units': intTensor(units, [rows.length, shareCount]),
   };
 }

@@ -1,44 +1,96 @@
-/** The factors of one run that serves one request: the encoder's. */
+/** The factors of runs that serve one request each, the encoder's and the head's, in memory that sessions read in place. */
 import { type AdaptedModule, LORA_UNIT, loraInput } from '../graph/lora.ts';
 import { floatTensor, type TensorValue } from '../tensor.ts';
 import type { AdapterCombination } from './adapter-combination.ts';
+import type { AdapterUnits } from './adapter-units.ts';
+
+interface Kept {
+  readonly feeds: Readonly<Record<string, TensorValue>>;
+  /** Units that are not written yet: the writes that do it. */
+  readonly missing: (() => void)[];
+}
+
+/** Bytes of factors that are kept for the next run of the same adapters, beside those of the run at hand. */
+const KEPT_BYTES = 128 * 1024 * 1024;
 
 export class RunFactors {
-  private combination: AdapterCombination | undefined;
-  private feeds: Readonly<Record<string, TensorValue>> = {};
+  /** In order of last use. */
+  private readonly kept = new Map<AdapterCombination, Kept>();
+  /** Bytes of a unit of all modules. */
+  private readonly unitBytes: number;
 
-  constructor(private readonly modules: readonly AdaptedModule[]) {}
+  constructor(private readonly modules: readonly AdaptedModule[]) {
+    const floats = modules.reduce((sum, { inSize, outSize }) => sum + (inSize + outSize) * LORA_UNIT, 0);
+    this.unitBytes = floats * Float32Array.BYTES_PER_ELEMENT;
+  }
 
-  /** The inputs under the graph's names; kept for the next run of the same adapters. */
+  /** Writes one unit of what a run of `combination` will need; returns its bytes, 0 when nothing is missing. */
+  prepare(combination: AdapterCombination): number {
+    const write = this.keep(combination).missing.pop();
+    write?.();
+    return write === undefined ? 0 : this.unitBytes;
+  }
+
+  /** The inputs under the graph's names. */
   of(combination: AdapterCombination): Readonly<Record<string, TensorValue>> {
-    if (this.combination !== combination) {
-      this.feeds = this.write(combination);
-      this.combination = combination;
-    }
-    return this.feeds;
+    const { feeds, missing } = this.keep(combination);
+    for (const write of missing.splice(0)) write();
+    return feeds;
   }
 
   /** Lets go of an adapter that no request uses any more. */
-  forget(key: string): void {
-    if (!this.combination?.has(key)) return;
-    this.combination = undefined;
-    this.feeds = {};
+  forget(adapter: AdapterUnits): void {
+    for (const combination of this.kept.keys()) if (combination.has(adapter)) this.kept.delete(combination);
   }
 
-  private write(combination: AdapterCombination): Record<string, TensorValue> {
-    const feeds: Record<string, TensorValue> = {};
-    const count = combination.unitCount * LORA_UNIT;
-    for (const { path, inSize, outSize, hasGain } of this.modules) {
-      const a = new Float32Array(inSize * count);
-      const b = new Float32Array(count * outSize);
-      combination.write(path, { first: 0, count, a, b });
-      feeds[loraInput.a(path)] = floatTensor(a, [1, inSize, count]);
-      feeds[loraInput.b(path)] = floatTensor(b, [1, count, outSize]);
-      if (!hasGain) continue;
-      const gain = new Float32Array(outSize);
-      combination.writeGain(path, gain);
-      feeds[loraInput.gain(path)] = floatTensor(gain, [1, outSize]);
+  private keep(combination: AdapterCombination): Kept {
+    const kept = this.kept.get(combination) ?? this.allocate(combination);
+    this.kept.delete(combination);
+    this.kept.set(combination, kept);
+    let units = [...this.kept.keys()].reduce((sum, { unitCount }) => sum + unitCount, 0);
+    for (const oldest of this.kept.keys()) {
+      if (units * this.unitBytes <= KEPT_BYTES || oldest === combination) break;
+      units -= oldest.unitCount;
+      this.kept.delete(oldest);
     }
-    return feeds;
+    return kept;
   }
+
+  private allocate(combination: AdapterCombination): Kept {
+    const feeds: Record<string, TensorValue> = {};
+    const { unitCount } = combination;
+    const planes = this.modules.map(({ path, inSize, outSize, hasGain }) => {
+      const a = new Float32Array(unitCount * inSize * LORA_UNIT);
+      const b = new Float32Array(unitCount * LORA_UNIT * outSize);
+      feeds[loraInput.a(path)] = floatTensor(a, [unitCount, inSize, LORA_UNIT]);
+      feeds[loraInput.b(path)] = floatTensor(b, [1, unitCount * LORA_UNIT, outSize]);
+      if (hasGain) {
+        const gain = new Float32Array(outSize);
+        combination.writeGain(path, gain);
+        feeds[loraInput.gain(path)] = floatTensor(gain, [1, outSize]);
+      }
+      return { path, a, b };
+    });
+    const shares = new Float32Array(unitCount * LORA_UNIT);
+    if (planes.length > 0) feeds['lora.rank_shares'] = floatTensor(shares, [unitCount * LORA_UNIT]);
+    const missing: (() => void)[] = [];
+    let place = 0;
+    for (const { weight, adapter } of combination.parts) {
+      for (let unit = 0; unit < adapter.unitCount; unit++, place++) {
+        const at = place;
+        shares.fill(weight, at * LORA_UNIT, (at + 1) * LORA_UNIT);
+        missing.push(() => {
+          for (const { path, a, b } of planes) {
+            adapter.write(path, unit, { a: part(a, at, unitCount), b: part(b, at, unitCount) });
+          }
+        });
+      }
+    }
+    return { feeds, missing };
+  }
+}
+
+function part(plane: Float32Array, place: number, count: number): Float32Array {
+  const size = plane.length / count;
+  return plane.subarray(place * size, (place + 1) * size);
 }

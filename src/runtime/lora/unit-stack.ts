@@ -1,119 +1,215 @@
 /**
- * The factors of the adapters that run in the batch, in memory that sessions read in place: for every adapted module
- * a [units, in, 16] and b [units, 16, out]. An adapter is written when its first row comes and forgotten with its last;
- * there are no gaps, so that a step reads nothing that it does not need.
+ * The units of the adapters that run in the batch, in memory that sessions read in place: for every adapted module
+ * a [places, in, 16] and b [places, 16, out]. A unit is written once, when the first row of its adapter comes, and
+ * stays until its place is needed; an adapter that comes back before that costs nothing.
  */
-import { invariant } from '../errors.ts';
 import { type AdaptedModule, LORA_UNIT, loraInput } from '../graph/lora.ts';
 import { floatTensor, type TensorValue } from '../tensor.ts';
-import type { AdapterCombination } from './adapter-combination.ts';
+import type { AdapterUnits } from './adapter-units.ts';
 
+/** Which unit of LORA_UNIT ranks of an adapter. */
 interface Unit {
-  readonly combination: AdapterCombination;
-  /** Which block of LORA_UNIT ranks of it. */
+  readonly adapter: AdapterUnits;
   readonly index: number;
 }
 
 interface ModulePlanes {
   readonly module: AdaptedModule;
-  a: Float32Array;
-  b: Float32Array;
-  gain: Float32Array;
+  readonly a: Float32Array;
+  readonly b: Float32Array;
+  /** By how much more than once the module's own product counts; [places, out]. */
+  readonly gainChange: Float32Array;
 }
 
-const CAPACITIES = [1, 2, 4, 8, 12, 16, 24, 32, 48, 64] as const;
+/** Bytes that the units of a batch may take; adapters that do not fit beside those that run wait for them. */
+const STACK_BYTES = 512 * 1024 * 1024;
+/** Places that address space is taken for at first. */
+const FIRST_PLACES = 256;
+/** Places from which on memory is given back when a single one is left. */
+const MANY_PLACES = 8;
 
 export class UnitStack {
+  /** By place; what nobody uses any more stays until it is overwritten. */
   private units: (Unit | undefined)[] = [];
+  private readonly places = new Map<AdapterUnits, number[]>();
+  private planes: readonly ModulePlanes[] = [];
   private capacity = 0;
-  private readonly planes: readonly ModulePlanes[];
+  /** Of a unit of all modules. */
+  private readonly unitBytes: number;
+  /** Units that fit the limit. */
+  private readonly room: number;
 
-  constructor(modules: readonly AdaptedModule[]) {
-    const empty = new Float32Array(0);
-    this.planes = modules.map((module) => ({ module, a: empty, b: empty, gain: empty }));
+  constructor(
+    private readonly modules: readonly AdaptedModule[],
+    stackBytes: number = STACK_BYTES,
+  ) {
+    const floats = modules.reduce((sum, { inSize, outSize }) => sum + (inSize + outSize) * LORA_UNIT, 0);
+    this.unitBytes = Math.max(1, floats * Float32Array.BYTES_PER_ELEMENT);
+    this.room = Math.max(1, Math.floor(stackBytes / this.unitBytes));
   }
 
-  /** Gives every unit of the combinations one of the first places; returns the places of each, in order of its units. */
-  arrange(combinations: readonly AdapterCombination[]): ReadonlyMap<AdapterCombination, readonly number[]> {
-    const count = combinations.reduce((sum, { unitCount }) => sum + unitCount, 0);
-    this.reserve(count);
-    this.units.length = count;
-    const wanted = new Set(combinations);
-    const staying = new Map<AdapterCombination, number[]>();
-    const free: number[] = [];
-    for (let place = 0; place < count; place++) {
-      const unit = this.units[place];
-      if (unit === undefined || !wanted.has(unit.combination)) free.push(place);
-      else (staying.get(unit.combination) ?? setNew(staying, unit.combination))[unit.index] = place;
-    }
-    for (const combination of combinations) {
-      const places = staying.get(combination) ?? setNew(staying, combination);
-      for (let index = 0; index < combination.unitCount; index++) {
-        places[index] ??= this.write({ combination, index }, free.shift());
-      }
-    }
-    return staying;
+  /** Whether rows of `adapters` may come beside those of `running`; always when nothing runs. */
+  hasRoom(adapters: ReadonlySet<AdapterUnits>, running: ReadonlySet<AdapterUnits>): boolean {
+    return running.size === 0 || unitCount(new Set([...running, ...adapters])) <= this.room;
+  }
+
+  /** Writes one unit of what rows of `adapters` will need beside those of `running`; returns its bytes, 0 when none is missing. */
+  prepare(adapters: ReadonlySet<AdapterUnits>, running: ReadonlySet<AdapterUnits>): number {
+    const [next] = missingUnits(adapters, this.places);
+    if (next === undefined) return 0;
+    this.write(next, new Set([...running, ...adapters]));
+    return this.unitBytes;
+  }
+
+  /** Sees that all units of `wanted` are there; returns how many places a step reads, from the first on. */
+  arrange(wanted: ReadonlySet<AdapterUnits>): number {
+    const missing = missingUnits(wanted, this.places);
+    for (const unit of missing) this.write(unit, wanted);
+    const count = unitCount(wanted);
+    // one move a step: what lies scattered comes together without holding any step up
+    if (missing.length === 0 && this.end(wanted) > 2 * count) this.moveLast(wanted);
+    const end = this.end(wanted);
+    if (count === 1 && end === 1 && this.units.length >= MANY_PLACES) this.shrink();
+    return end;
+  }
+
+  /** The places of an adapter, in the order of its units. */
+  placesOf(adapter: AdapterUnits): readonly number[] {
+    return this.places.get(adapter) ?? [];
   }
 
   /** Lets go of an adapter that no row uses any more. */
-  forget(key: string): void {
-    this.units = this.units.map((unit) => (unit?.combination.has(key) ? undefined : unit));
+  forget(adapter: AdapterUnits): void {
+    for (const place of this.placesOf(adapter)) this.units[place] = undefined;
+    this.places.delete(adapter);
   }
 
-  /** Adds the first `count` units to `feeds` under the decoder graph's names. */
+  /** Adds the first `count` places to `feeds` under the decoder graph's names. */
   feed(feeds: Record<string, TensorValue>, count: number): void {
-    for (const { module, a, b, gain } of this.planes) {
+    for (const { module, a, b, gainChange } of this.planes) {
       const { path, inSize, outSize, hasGain } = module;
       feeds[loraInput.a(path)] = floatTensor(a.subarray(0, count * inSize * LORA_UNIT), [count, inSize, LORA_UNIT]);
       feeds[loraInput.b(path)] = floatTensor(b.subarray(0, count * outSize * LORA_UNIT), [count, LORA_UNIT, outSize]);
-      if (hasGain) feeds[loraInput.gain(path)] = floatTensor(gain.subarray(0, count * outSize), [count, outSize]);
+      if (hasGain) {
+        feeds[loraInput.gain(path)] = floatTensor(gainChange.subarray(0, count * outSize), [count, outSize]);
+      }
     }
   }
 
-  private write(unit: Unit, place: number | undefined): number {
-    invariant(place !== undefined, 'every unit has a place');
-    this.units[place] = unit;
-    const { combination, index } = unit;
-    for (const { module, a, b, gain } of this.planes) {
+  private write(unit: Unit, wanted: ReadonlySet<AdapterUnits>): void {
+    const place = this.freePlace(wanted);
+    this.settle(unit, place);
+    for (const { module, a, b, gainChange } of this.planes) {
       const { path, inSize, outSize, hasGain } = module;
-      combination.write(path, {
-        first: index * LORA_UNIT,
-        count: LORA_UNIT,
+      unit.adapter.write(path, unit.index, {
         a: part(a, place, inSize * LORA_UNIT),
         b: part(b, place, outSize * LORA_UNIT),
       });
-      if (hasGain) combination.writeGain(path, part(gain, place, outSize));
+      if (!hasGain) continue;
+      const gain = part(gainChange, place, outSize);
+      // the change counts once, whatever the number of units
+      const change = unit.index === 0 ? unit.adapter.gainChange(path) : undefined;
+      if (change === undefined) gain.fill(0);
+      else gain.set(change);
     }
-    return place;
   }
 
-  /** Makes room; grown in steps, so that it seldom happens, and let go when a quarter would do. */
-  private reserve(count: number): void {
-    if (count <= this.capacity && count > this.capacity / 4) return;
-    const capacity = CAPACITIES.find((size) => size >= count) ?? count;
-    if (capacity === this.capacity) return;
-    for (const planes of this.planes) {
-      const { inSize, outSize, hasGain } = planes.module;
-      planes.a = resized(planes.a, capacity * inSize * LORA_UNIT);
-      planes.b = resized(planes.b, capacity * outSize * LORA_UNIT);
-      if (hasGain) planes.gain = resized(planes.gain, capacity * outSize);
+  /** The first place that no adapter of `wanted` has. */
+  private freePlace(wanted: ReadonlySet<AdapterUnits>): number {
+    const place = this.units.findIndex((unit) => unit === undefined || !wanted.has(unit.adapter));
+    if (place >= 0) return place;
+    if (this.units.length === this.capacity) this.grow();
+    return this.units.length;
+  }
+
+  /** Notes that a unit lies at `place`; the adapter that had it has to be written anew. */
+  private settle(unit: Unit, place: number): void {
+    const former = this.units[place]?.adapter;
+    if (former !== undefined && former !== unit.adapter) this.forget(former);
+    this.units[place] = unit;
+    const places = this.places.get(unit.adapter) ?? [];
+    places[unit.index] = place;
+    this.places.set(unit.adapter, places);
+  }
+
+  private moveLast(wanted: ReadonlySet<AdapterUnits>): void {
+    const from = this.end(wanted) - 1;
+    const to = this.freePlace(wanted);
+    this.settle(this.units[from] as Unit, to);
+    this.units[from] = undefined;
+    for (const { module, a, b, gainChange } of this.planes) {
+      movePart(a, from, to, module.inSize * LORA_UNIT);
+      movePart(b, from, to, module.outSize * LORA_UNIT);
+      if (module.hasGain) movePart(gainChange, from, to, module.outSize);
     }
-    this.capacity = capacity;
+  }
+
+  /** Places up to the last one of `wanted`. */
+  private end(wanted: ReadonlySet<AdapterUnits>): number {
+    return this.units.findLastIndex((unit) => unit !== undefined && wanted.has(unit.adapter)) + 1;
+  }
+
+  /** Takes address space; memory is used where units are written. */
+  private reserve(places: number): void {
+    this.capacity = Math.max(places, Math.min(this.room, FIRST_PLACES));
+    this.planes = allocate(this.modules, this.capacity);
+  }
+
+  private grow(): void {
+    const former = this.planes;
+    this.reserve(2 * this.capacity);
+    for (const [index, { a, b, gainChange }] of former.entries()) {
+      this.planes[index]?.a.set(a);
+      this.planes[index]?.b.set(b);
+      this.planes[index]?.gainChange.set(gainChange);
+    }
+  }
+
+  /** Gives back the memory of all places but the first. */
+  private shrink(): void {
+    for (const unit of this.units.slice(1)) if (unit !== undefined) this.forget(unit.adapter);
+    this.units.length = 1;
+    const former = this.planes;
+    this.reserve(0);
+    for (const [index, { module, a, b, gainChange }] of former.entries()) {
+      this.planes[index]?.a.set(part(a, 0, module.inSize * LORA_UNIT));
+      this.planes[index]?.b.set(part(b, 0, module.outSize * LORA_UNIT));
+      if (module.hasGain) this.planes[index]?.gainChange.set(part(gainChange, 0, module.outSize));
+    }
   }
 }
 
-function setNew(map: Map<AdapterCombination, number[]>, key: AdapterCombination): number[] {
-  const places: number[] = [];
-  map.set(key, places);
-  return places;
+function allocate(modules: readonly AdaptedModule[], places: number): readonly ModulePlanes[] {
+  return modules.map((module) => ({
+    module,
+    a: new Float32Array(places * module.inSize * LORA_UNIT),
+    b: new Float32Array(places * module.outSize * LORA_UNIT),
+    gainChange: new Float32Array(module.hasGain ? places * module.outSize : 0),
+  }));
+}
+
+/** The units of `adapters` that have no place. */
+function missingUnits(
+  adapters: ReadonlySet<AdapterUnits>,
+  places: ReadonlyMap<AdapterUnits, readonly number[]>,
+): readonly Unit[] {
+  return [...adapters].flatMap((adapter) => {
+    const known = places.get(adapter) ?? [];
+    const units = Array.from({ length: adapter.unitCount }, (_, index) => ({ adapter, index }));
+    return units.filter(({ index }) => known[index] === undefined);
+  });
+}
+
+function unitCount(adapters: ReadonlySet<AdapterUnits>): number {
+  let count = 0;
+  for (const adapter of adapters) count += adapter.unitCount;
+  return count;
 }
 
 function part(plane: Float32Array, place: number, size: number): Float32Array {
   return plane.subarray(place * size, (place + 1) * size);
 }
 
-function resized(old: Float32Array, length: number): Float32Array {
-  const plane = new Float32Array(length);
-  plane.set(old.subarray(0, length));
-  return plane;
+function movePart(plane: Float32Array, from: number, to: number, size: number): void {
+  plane.copyWithin(to * size, from * size, (from + 1) * size);
 }

@@ -1,6 +1,7 @@
 /** The adapters that an inference worker knows, and what requests make of them. */
 import { RuntimeError } from '../errors.ts';
-import { AdapterCombination, type CombinedAdapter } from './adapter-combination.ts';
+import { AdapterCombination } from './adapter-combination.ts';
+import { AdapterUnits } from './adapter-units.ts';
 import { bytesOf, type LoraWeights, type WeightedAdapter } from './lora-weights.ts';
 import { noteSharedMemory } from './shared-memory.ts';
 
@@ -8,19 +9,23 @@ import { noteSharedMemory } from './shared-memory.ts';
 const KEPT_COMBINATIONS = 64;
 
 export class WorkerAdapters {
-  private readonly weights = new Map<string, LoraWeights>();
+  private readonly adapters = new Map<string, AdapterUnits>();
   /** In order of last use. A combination stands for one state of its adapters: it is forgotten with any of them. */
   private readonly combinations = new Map<string, AdapterCombination>();
 
   add(key: string, weights: LoraWeights): void {
     this.drop(key);
-    this.weights.set(key, weights);
+    this.adapters.set(key, new AdapterUnits(weights));
     noteSharedMemory(bytesOf(weights));
   }
 
-  drop(key: string): void {
-    this.weights.delete(key);
-    for (const [name, combination] of this.combinations) if (combination.has(key)) this.combinations.delete(name);
+  /** Returns what was dropped. */
+  drop(key: string): AdapterUnits | undefined {
+    const adapter = this.adapters.get(key);
+    if (adapter === undefined) return undefined;
+    this.adapters.delete(key);
+    for (const [name, combination] of this.combinations) if (combination.has(adapter)) this.combinations.delete(name);
+    return adapter;
   }
 
   /** Returns one object for equal choices. Throws CONFLICT for an adapter that has been dropped. */
@@ -28,7 +33,8 @@ export class WorkerAdapters {
     if (adapters.length === 0) return AdapterCombination.none;
     const name = JSON.stringify(adapters.map(({ key, weight }) => [key, weight]));
     const combination =
-      this.combinations.get(name) ?? new AdapterCombination(adapters.map((adapter) => this.lookUp(adapter)));
+      this.combinations.get(name) ??
+      new AdapterCombination(adapters.map(({ key, weight }) => ({ weight, adapter: this.lookUp(key) })));
     this.combinations.delete(name);
     this.combinations.set(name, combination);
     const [oldest] = this.combinations.keys();
@@ -36,9 +42,9 @@ export class WorkerAdapters {
     return combination;
   }
 
-  private lookUp({ key, weight }: WeightedAdapter): CombinedAdapter {
-    const weights = this.weights.get(key);
-    if (weights !== undefined) return { key, weight, weights };
+  private lookUp(key: string): AdapterUnits {
+    const adapter = this.adapters.get(key);
+    if (adapter !== undefined) return adapter;
     throw new RuntimeError('CONFLICT', `Expected adapter ${key} to be in memory, it has been unloaded. Load it again.`);
   }
 }

@@ -9,22 +9,23 @@ import { linear } from '../graph/layers.ts';
 import { RunLora } from '../graph/lora.ts';
 import type { OnnxModel } from '../graph/model-proto.ts';
 import type { AdapterCombination } from '../lora/adapter-combination.ts';
+import type { AdapterUnits } from '../lora/adapter-units.ts';
 import { RunFactors } from '../lora/run-factors.ts';
 import { Session } from '../session.ts';
 import { floatTensor, type TensorValue } from '../tensor.ts';
+import { BlendedHead } from './blended-head.ts';
 import { declareScores, gatherRows, runScores } from './head-scores.ts';
 import type { OutputHead } from './output-head.ts';
 import { HEAD_PATH } from './t5-modules.ts';
 
 /** Rows of a run: one number only, because how onnxruntime cuts a product must not depend on how many rows there are. */
 const RUN_ROWS = 16;
-/** Heads that are kept in the form that sessions take; each is as large as the model's own. */
-const KEPT_HEADS = 4;
+/** Bytes of heads that are kept in the form that sessions take, beside the one at hand. */
+const KEPT_BYTES = 256 * 1024 * 1024;
 
 interface HeadSessions {
   /** states, logits → scores */
   readonly adapted: Session;
-  readonly factors: RunFactors;
   /** states, head → logits */
   readonly replaced: Session;
 }
@@ -32,7 +33,8 @@ interface HeadSessions {
 export class AdaptedHead {
   private opened: Promise<HeadSessions> | undefined;
   /** In order of last use. */
-  private readonly heads = new Map<AdapterCombination, Float32Array>();
+  private readonly heads = new Map<AdapterCombination, BlendedHead>();
+  private readonly factors: RunFactors;
   private readonly vocabularySize: number;
 
   constructor(
@@ -43,6 +45,12 @@ export class AdaptedHead {
     private readonly threadCount: number,
   ) {
     this.vocabularySize = head.length / size;
+    this.factors = new RunFactors([{ path: HEAD_PATH, inSize: size, outSize: this.vocabularySize, hasGain: true }]);
+  }
+
+  /** Writes one piece of what rows of `combination` will need; returns its bytes, 0 when nothing is missing. */
+  prepare(combination: AdapterCombination): number {
+    return this.factors.prepare(combination) || (combination.replacesHead ? this.headOf(combination).prepare() : 0);
   }
 
   /** Scores those `rows` of `states` [.., size] whose adapters are `combination`; `needs` by row of `rows`. */
@@ -62,10 +70,9 @@ export class AdaptedHead {
   }
 
   /** Lets go of an adapter that no row uses any more. */
-  async forget(key: string): Promise<void> {
-    for (const combination of this.heads.keys()) if (combination.has(key)) this.heads.delete(combination);
-    const sessions = await this.opened?.catch(() => undefined);
-    sessions?.factors.forget(key);
+  forget(adapter: AdapterUnits): void {
+    for (const combination of this.heads.keys()) if (combination.has(adapter)) this.heads.delete(combination);
+    this.factors.forget(adapter);
   }
 
   async dispose(): Promise<void> {
@@ -83,11 +90,11 @@ export class AdaptedHead {
       this.opened = undefined;
       throw error;
     });
-    const { adapted, factors, replaced } = await this.opened;
-    const { size, vocabularySize } = this;
+    const { adapted, replaced } = await this.opened;
+    const { size, vocabularySize, factors } = this;
     const input = floatTensor(states, [1, RUN_ROWS, size]);
     const logits = combination.replacesHead
-      ? (await replaced.run({ states: input, head: this.headOf(combination) }, ['logits'])).floats('logits')
+      ? (await replaced.run({ states: input, head: this.wholeHead(combination) }, ['logits'])).floats('logits')
       : await this.own.logits(states);
     const feeds = {
       ...factors.of(combination),
@@ -108,7 +115,6 @@ export class AdaptedHead {
     declareScores(graph, rows, vocabularySize);
     return {
       adapted: await Session.create(graph.build(), { threadCount }),
-      factors: new RunFactors(lora.adapted),
       replaced: await Session.create(this.buildReplaced(), { threadCount }),
     };
   }
@@ -122,12 +128,20 @@ export class AdaptedHead {
     return graph.build();
   }
 
-  private headOf(combination: AdapterCombination): TensorValue {
-    const head = this.heads.get(combination) ?? combination.headOver(this.head);
+  private wholeHead(combination: AdapterCombination): TensorValue {
+    return floatTensor(this.headOf(combination).whole(), [this.vocabularySize, this.size]);
+  }
+
+  private headOf(combination: AdapterCombination): BlendedHead {
+    const head = this.heads.get(combination) ?? new BlendedHead(this.head, combination);
     this.heads.delete(combination);
     this.heads.set(combination, head);
-    const [oldest] = this.heads.keys();
-    if (this.heads.size > KEPT_HEADS && oldest !== undefined) this.heads.delete(oldest);
-    return floatTensor(head, [this.vocabularySize, this.size]);
+    let bytes = [...this.heads.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
+    for (const [oldest, { byteLength }] of this.heads) {
+      if (bytes <= KEPT_BYTES || oldest === combination) break;
+      bytes -= byteLength;
+      this.heads.delete(oldest);
+    }
+    return head;
   }
 }

@@ -7,6 +7,7 @@ import { AdaptedHead } from './adapted-head.ts';
 import type { T5Config } from './model-config.ts';
 import { withModelErrors } from './model-files.ts';
 import { OutputHead } from './output-head.ts';
+import { RowHeads } from './row-heads.ts';
 import { type AdaptableGraph, buildT5Decoder, buildT5Encoder } from './t5-graphs.ts';
 import { readT5Parameters } from './t5-parameters.ts';
 import { type AdaptableSession, T5Runner } from './t5-runner.ts';
@@ -52,7 +53,7 @@ export function loadT5Runner(
       onProgress('head', 0);
       const head = await OutputHead.create(parameters.head, config.hiddenSize, options);
       const adapted = new AdaptedHead(head, parameters.head, config.hiddenSize, options.threadCount);
-      const heads = { own: head, adapted };
+      const heads = new RowHeads(head, adapted, config.hiddenSize);
       const runner = new T5Runner(config, { encoder, decoder }, heads, parameters.embeddings);
       const untied = parameters.head !== parameters.embeddings;
       const parameterCount = t5ParameterCount(config, untied);

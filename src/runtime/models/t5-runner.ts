@@ -1,6 +1,5 @@
 /** Runs T5's two graphs and its output head: turns a step plan into tensors and the outputs into scores. */
 
-import type { RowNeeds, RowScores } from '../decoding/decoding-strategy.ts';
 import { KvCache } from '../engine/kv-cache.ts';
 import type { EncodedSource, ModelRunner, StepScores } from '../engine/model-runner.ts';
 import type { ScheduledRequest } from '../engine/scheduled-request.ts';
@@ -8,6 +7,7 @@ import type { StepPlan } from '../engine/step-plan.ts';
 import { invariant } from '../errors.ts';
 import type { AdaptedModule } from '../graph/lora.ts';
 import { AdapterCombination } from '../lora/adapter-combination.ts';
+import type { AdapterUnits } from '../lora/adapter-units.ts';
 import type { LoraWeights, WeightedAdapter } from '../lora/lora-weights.ts';
 import { routeRows } from '../lora/row-routing.ts';
 import { RunFactors } from '../lora/run-factors.ts';
@@ -15,12 +15,9 @@ import { UnitStack } from '../lora/unit-stack.ts';
 import { WorkerAdapters } from '../lora/worker-adapters.ts';
 import type { Session, SessionOutputs } from '../session.ts';
 import { floatTensor, intTensor, longTensor, type TensorValue } from '../tensor.ts';
-import type { AdaptedHead } from './adapted-head.ts';
-import { gatherRows } from './head-scores.ts';
 import type { T5Config } from './model-config.ts';
-import type { OutputHead } from './output-head.ts';
 import { decoderBuckets, encoderBuckets } from './relative-buckets.ts';
-import { HEAD_PATH } from './t5-modules.ts';
+import type { RowHeads } from './row-heads.ts';
 
 /** Sources are padded to a multiple of this: the kernels' widest vector, so that padding leaves every bit as it is. */
 const SOURCE_MULTIPLE = 16;
@@ -28,6 +25,9 @@ const SOURCE_MULTIPLE = 16;
 const KEPT_BUCKETS_LENGTH = 512;
 /** Longest decoded sequence whose buckets are looked up; beyond it every distance is in the last bucket anyway. */
 const DISTANCE_TABLE_LENGTH = 4096;
+
+/** Bytes of factors that are copied between two steps, and up to one unit more: about a millisecond. */
+const PIECE_BYTES = 4 * 1024 * 1024;
 
 /** A session and which of its matrices take adapters. */
 export interface AdaptableSession {
@@ -46,7 +46,7 @@ export class T5Runner implements ModelRunner {
   constructor(
     private readonly config: T5Config,
     private readonly graphs: { readonly encoder: AdaptableSession; readonly decoder: AdaptableSession },
-    private readonly heads: { readonly own: OutputHead; readonly adapted: AdaptedHead },
+    private readonly heads: RowHeads,
     /** [vocabulary, d] */
     private readonly embeddings: Float32Array,
   ) {
@@ -80,14 +80,28 @@ export class T5Runner implements ModelRunner {
   }
 
   dropAdapter(key: string): void {
-    this.adapters.drop(key);
-    this.sourceFactors.forget(key);
-    this.rowFactors.forget(key);
-    void this.heads.adapted.forget(key);
+    const adapter = this.adapters.drop(key);
+    if (adapter === undefined) return;
+    this.sourceFactors.forget(adapter);
+    this.rowFactors.forget(adapter);
+    this.heads.forget(adapter);
   }
 
   combine(adapters: readonly WeightedAdapter[]): AdapterCombination {
     return this.adapters.combine(adapters);
+  }
+
+  prepare(adapters: AdapterCombination, running: readonly AdapterCombination[]): boolean {
+    const own = adaptersOf([adapters]);
+    const others = adaptersOf(running);
+    if (!this.rowFactors.hasRoom(own, others)) return false;
+    for (let written = 0; written < PIECE_BYTES; ) {
+      const bytes =
+        this.sourceFactors.prepare(adapters) || this.rowFactors.prepare(own, others) || this.heads.prepare(adapters);
+      if (bytes === 0) return true;
+      written += bytes;
+    }
+    return false;
   }
 
   async encode(tokenIds: readonly number[], adapters: AdapterCombination): Promise<EncodedSource> {
@@ -125,15 +139,14 @@ export class T5Runner implements ModelRunner {
     this.feedAdapters(feeds, adapters);
     const outputs = await this.graphs.decoder.session.run(feeds, ['new_cache', 'states']);
     const newCache = outputs.floats('new_cache');
-    const scores = await this.score(outputs.floats('states'), plan.needs, adapters);
+    const scores = await this.heads.score(outputs.floats('states'), plan.needs, adapters);
     return { scores, newCache, newCacheStride: newCache.length / plan.rowCount };
   }
 
   async dispose(): Promise<void> {
     await this.graphs.encoder.session.dispose();
     await this.graphs.decoder.session.dispose();
-    await this.heads.own.dispose();
-    await this.heads.adapted.dispose();
+    await this.heads.dispose();
   }
 
   /** Fills a section's masks and cache views: bias index [g, q, positions + q], source mask [g, 1, 1, source]. */
@@ -163,41 +176,14 @@ export class T5Runner implements ModelRunner {
     cache.feed(feeds, name, requests.length);
   }
 
-  /** Rows whose adapters change the head have a head of their own, the others share the model's. */
-  private async score(
-    states: Float32Array,
-    needs: readonly RowNeeds[],
-    adapters: readonly AdapterCombination[],
-  ): Promise<readonly RowScores[]> {
-    const { own, adapted } = this.heads;
-    const changing = new Set(adapters.filter((one) => one.replacesHead || one.rankOf(HEAD_PATH) > 0));
-    if (changing.size === 0) return own.score(states, needs);
-    const scores: RowScores[] = new Array(needs.length);
-    const rowsOf = (isOne: (combination: AdapterCombination) => boolean): readonly number[] =>
-      adapters.flatMap((combination, row) => (isOne(combination) ? [row] : []));
-    const keep = (rows: readonly number[], found: readonly RowScores[]): void => {
-      for (const [index, row] of rows.entries()) scores[row] = found[index] as RowScores;
-    };
-    const needsOf = (rows: readonly number[]): readonly RowNeeds[] => rows.map((row) => needs[row] as RowNeeds);
-    const others = rowsOf((combination) => !changing.has(combination));
-    if (others.length > 0) {
-      keep(others, await own.score(gatherRows(states, this.config.hiddenSize, others), needsOf(others)));
-    }
-    for (const combination of changing) {
-      const rows = rowsOf((one) => one === combination);
-      keep(rows, await adapted.score(states, rows, needsOf(rows), combination));
-    }
-    return scores;
-  }
-
   private feedAdapters(feeds: Record<string, TensorValue>, rows: readonly AdapterCombination[]): void {
     if (this.graphs.decoder.adapted.length === 0) return;
-    const placesOf = this.rowFactors.arrange([...new Set(rows)]);
-    Object.assign(feeds, routeRows(rows, placesOf));
-    this.rowFactors.feed(
+    const unitCount = this.rowFactors.arrange(adaptersOf(rows));
+    Object.assign(
       feeds,
-      [...placesOf.values()].reduce((sum, places) => sum + places.length, 0),
+      routeRows(rows, unitCount, (adapter) => this.rowFactors.placesOf(adapter)),
     );
+    this.rowFactors.feed(feeds, unitCount);
   }
 
   private indexPath(index: Int32Array, offset: number, path: readonly number[]): void {
@@ -243,6 +229,10 @@ export class T5Runner implements ModelRunner {
     }
     return rows;
   }
+}
+
+function adaptersOf(combinations: readonly AdapterCombination[]): ReadonlySet<AdapterUnits> {
+  return new Set(combinations.flatMap(({ parts }) => parts.map(({ adapter }) => adapter)));
 }
 
 /** The adapters of each row of a step. */

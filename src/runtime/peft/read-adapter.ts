@@ -7,7 +7,7 @@ import type { AdapterFacts } from '../../storage/adapter-facts.ts';
 import { AdapterFolder } from '../../storage/adapter-folder.ts';
 import type { SafetensorsFile } from '../../storage/safetensors.ts';
 import { quoted } from '../../storage/storage-error.ts';
-import type { LoraFactors, LoraWeights } from '../lora/lora-weights.ts';
+import { type LoraFactors, type LoraWeights, writeUnits } from '../lora/lora-weights.ts';
 import { noteSharedMemory } from '../lora/shared-memory.ts';
 import type { ModelConfig } from '../models/model-config.ts';
 import { HEAD_PATH } from '../models/t5-modules.ts';
@@ -193,29 +193,35 @@ class FactorReader {
 
   private async factors({ module, a: aName, b: bName, magnitude }: PlannedFactors): Promise<LoraFactors> {
     const { path, rank, inSize, outSize, scale } = module;
-    const a = this.take(rank * inSize);
-    a.set(await this.tensor(aName));
+    const fileA = await this.tensor(aName); // [rank, in]
     const fileB = await this.tensor(bName); // [out, rank]
-    const gain = magnitude === undefined ? undefined : await this.gain(module, magnitude, a, fileB);
+    const gains = magnitude === undefined ? undefined : await this.gains(module, magnitude, fileA, fileB);
+    const a = this.take(rank * inSize);
+    writeUnits(a, fileA, rank);
     const b = this.take(rank * outSize);
     for (let out = 0; out < outSize; out++) {
-      const share = scale * (gain?.[out] ?? 1);
+      const share = scale * (gains?.[out] ?? 1);
       for (let factor = 0; factor < rank; factor++) {
         b[factor * outSize + out] = share * (fileB[out * rank + factor] as number);
       }
     }
     checkFinite(b, `${quoted(bName)} times ${scale}, the scale of adapter_config.json`);
-    return { module: path, rank, a, b, gain };
+    return { module: path, rank, a, b, gainChange: gains && this.gainChange(gains) };
   }
 
-  private async gain(module: TargetModule, name: string, a: Float32Array, b: Float32Array): Promise<Float32Array> {
+  private gainChange(gains: Float64Array): Float32Array {
+    const change = this.take(gains.length);
+    for (const [out, gain] of gains.entries()) change[out] = gain - 1;
+    return change;
+  }
+
+  private async gains(module: TargetModule, name: string, a: Float32Array, b: Float32Array): Promise<Float64Array> {
     const magnitude = await this.tensor(name);
     const weight = await this.base.read(`${module.path}.weight`);
     const norms = adaptedRowNorms({ ...module, weight, a, b });
-    const gain = this.take(module.outSize);
-    for (const [index, length] of magnitude.entries()) gain[index] = length / (norms[index] as number);
-    checkFinite(gain, `${quoted(name)} over the lengths of the rows that it scales`);
-    return gain;
+    const gains = norms.map((norm, out) => (magnitude[out] as number) / norm);
+    checkFinite(Float32Array.from(gains), `${quoted(name)} over the lengths of the rows that it scales`);
+    return gains;
   }
 }
 

@@ -7,7 +7,7 @@ import { REQUEST, startOverFakeWorkers } from '../../support/fake-workers.ts';
 function adapterOf(...modules: readonly string[]): LoraWeights {
   const nothing = new Float32Array(0);
   return {
-    factors: modules.map((module) => ({ module, rank: 0, a: nothing, b: nothing, gain: undefined })),
+    factors: modules.map((module) => ({ module, rank: 0, a: nothing, b: nothing, gainChange: undefined })),
     head: undefined,
   };
 }
@@ -91,6 +91,70 @@ test('a worker that is started again has all adapters', async () => {
   workers.last.succeed();
   await clock.advance(0);
   assert.equal(engine.status, 'ready');
+});
+
+test('a worker that ends while another is started to replace it is followed by that one', async () => {
+  const { clock, workers, events, engine } = await startOverFakeWorkers();
+  const [first] = workers.starts;
+  const adding = engine.addAdapter('one', adapterOf('q'));
+  const cause = new Error('crashed');
+  assert.equal(first?.onEnded(cause).code, 'MODEL_UNAVAILABLE');
+  assert.equal(engine.status, 'restarting');
+  workers.last.succeed();
+  await adding;
+  assert.equal(engine.status, 'ready');
+  await assert.rejects(engine.generate(REQUEST), /answered by worker 2/);
+  assert.equal(clock.alarmCount, 0);
+  assert.deepEqual(
+    events.map(({ type }) => type),
+    ['ended', 'restarted'],
+  );
+});
+
+for (const startedAgain of ['comes', 'fails'] as const) {
+  test(`a worker that is started again and ${startedAgain} after the one that replaced it changes nothing`, async () => {
+    const { clock, workers, events, engine } = await startOverFakeWorkers();
+    const adding = engine.addAdapter('one', adapterOf('q'));
+    workers.starts[0]?.onEnded(new Error('crashed'));
+    await clock.advance(500);
+    const [, replacement, again] = workers.starts;
+    assert.ok(replacement !== undefined && again !== undefined);
+    replacement.succeed();
+    await adding;
+    if (startedAgain === 'comes') again.succeed();
+    else again.fail(new Error('no memory'));
+    await clock.advance(0);
+    assert.equal(engine.status, 'ready');
+    await assert.rejects(engine.generate(REQUEST), /answered by worker 2/);
+    assert.deepEqual([again.closed, replacement.closed], [startedAgain === 'comes', false]);
+    assert.deepEqual(
+      events.map(({ type }) => type),
+      ['ended', 'restarted'],
+    );
+    await engine.close();
+  });
+}
+
+test('a worker that ends itself while it would follow one that ended leaves the restart as it was', async () => {
+  const { clock, workers, engine } = await startOverFakeWorkers();
+  const adding = engine.addAdapter('one', adapterOf('q'));
+  workers.starts[0]?.onEnded(new Error('crashed'));
+  workers.last.succeed();
+  workers.last.onEnded(new Error('crashed too'));
+  await assert.rejects(adding, { code: 'MODEL_UNAVAILABLE' });
+  assert.equal(engine.status, 'restarting');
+  await clock.advance(500);
+  workers.last.succeed();
+  await clock.advance(0);
+  assert.equal(engine.status, 'ready');
+});
+
+test('an adapter of the output head alone needs no new worker', async () => {
+  const { workers, engine } = await startOverFakeWorkers();
+  await engine.addAdapter('factors', adapterOf('lm_head'));
+  await engine.addAdapter('whole', { factors: [], head: new Float32Array(4) });
+  assert.equal(workers.starts.length, 1);
+  assert.deepEqual(workers.last.adapterLog, ['+factors', '+whole']);
 });
 
 test('the end of a worker that has been replaced fails what it had and nothing else', async () => {

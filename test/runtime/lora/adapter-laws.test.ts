@@ -46,6 +46,7 @@ const CHOICES: readonly (readonly WeightedAdapter[])[] = [
   ],
   [{ key: 'other', weight: 1 }],
   [{ key: 'head', weight: 1 }],
+  [{ key: 'widest', weight: -0.5 }],
 ];
 
 function makeRequests(count: number, seed = SEED): Asked[] {
@@ -88,6 +89,7 @@ describe('adapters over a random T5', () => {
       ['dora', randomAdapter(config, { seed: 3, rank: 8, targets: ['q', 'o', 'wo'], dora: true })],
       ['zero', randomAdapter(config, { seed: 4, rank: 16, targets: EVERY, zeroB: true })],
       ['head', { ...randomAdapter(config, { seed: 6, rank: 5, targets: ['o'] }), head: randomHead(config) }],
+      ['widest', randomAdapter(config, { seed: 7, rank: 130, targets: ['q', 'wo'], dora: true })],
       ['other', randomAdapter(config, { seed: 5, rank: 16, targets: ['k', 'wi_1'] })],
     ]);
     ({ runner } = await loadRunner(parent, name, { targets: targetsOf(weights.values()) }));
@@ -111,6 +113,27 @@ describe('adapters over a random T5', () => {
 
   test('all adapters, blends and none in one batch = each request alone', async () => {
     const harness = await EngineHarness.runAll(runner, requests);
+    for (const { id } of requests) assert.deepEqual(answerOf(harness, id), alone.get(id), id);
+  });
+
+  test('who comes while others run waits for its adapters, in the order of coming, and answers as alone', async () => {
+    let pieces = 0;
+    const slow: T5Runner = Object.create(runner, {
+      // as if the adapters of every request had many pieces
+      prepare: {
+        value: (...args: Parameters<T5Runner['prepare']>) => runner.prepare(...args) && pieces++ % 4 === 3,
+      },
+    });
+    const started: string[] = [];
+    const harness: EngineHarness = new EngineHarness(slow, {}, (trace) => {
+      for (const { requestId } of [...trace.rows]) if (!started.includes(requestId)) started.push(requestId);
+    });
+    for (const request of requests) harness.submit(request);
+    await harness.drain();
+    assert.deepEqual(
+      started,
+      requests.map(({ id }) => id),
+    );
     for (const { id } of requests) assert.deepEqual(answerOf(harness, id), alone.get(id), id);
   });
 

@@ -44,15 +44,19 @@ async function readAll(path: string): Promise<ReadonlyMap<string, Float32Array>>
   return tensors;
 }
 
-/** What x ↦ gain ∘ (W x) + b (a x) has as its matrix: [out, in]. */
-function adapted(weight: Float32Array, { rank, a, b, gain }: LoraFactors): Float64Array {
+/** What x ↦ (1 + gainChange) ∘ (W x) + b (a x) has as its matrix: [out, in]. */
+function adapted(weight: Float32Array, { rank, a, b, gainChange }: LoraFactors): Float64Array {
   const inSize = a.length / rank;
+  const aOf = (factor: number, index: number): number => {
+    const first = factor - (factor % 16);
+    return a[first * inSize + index * Math.min(16, rank - first) + factor - first] as number;
+  };
   const outSize = b.length / rank;
   return Float64Array.from(weight, (value, index) => {
     const out = Math.floor(index / inSize);
-    let sum = value * (gain?.[out] ?? 1);
+    let sum = value * (1 + (gainChange?.[out] ?? 0));
     for (let factor = 0; factor < rank; factor++) {
-      sum += (b[factor * outSize + out] as number) * (a[factor * inSize + (index % inSize)] as number);
+      sum += (b[factor * outSize + out] as number) * aOf(factor, index % inSize);
     }
     return sum;
   });
@@ -102,7 +106,7 @@ async function assertFormula(files: Files, scaleOf: (rank: number, path: string)
       0,
     );
     assert.ok(worst < 1e-5, `${factors.module}: ${worst}`);
-    for (const array of [factors.a, factors.b, ...(factors.gain === undefined ? [] : [factors.gain])]) {
+    for (const array of [factors.a, factors.b, ...(factors.gainChange === undefined ? [] : [factors.gainChange])]) {
       assert.ok(array.buffer instanceof SharedArrayBuffer);
       assert.equal(array.buffer, weights.factors[0]?.a.buffer, 'one block of memory');
     }

@@ -1,0 +1,61 @@
+/** The factors of one adapter, cut into units of LORA_UNIT ranks: unit n holds ranks 16 n … 16 n + 15 of every module. */
+import { invariant } from '../errors.ts';
+import { LORA_UNIT } from '../graph/lora.ts';
+import type { LoraFactors, LoraWeights } from './lora-weights.ts';
+
+/** Stands for one state of an adapter: what replaces it under its name is another object. */
+export class AdapterUnits {
+  /** No adapter: one unit of zeros. */
+  static readonly none = new AdapterUnits({ factors: [], head: undefined });
+
+  /** As many as its widest module takes; at least one. */
+  readonly unitCount: number;
+  /** [vocabulary, hiddenSize] in place of the model's output head. */
+  readonly head: Float32Array | undefined;
+  private readonly factors: ReadonlyMap<string, LoraFactors>;
+
+  constructor({ factors, head }: LoraWeights) {
+    this.factors = new Map(factors.map((one) => [one.module, one]));
+    this.unitCount = Math.ceil(Math.max(1, ...factors.map(({ rank }) => rank)) / LORA_UNIT);
+    this.head = head;
+  }
+
+  adapts(module: string): boolean {
+    return this.factors.has(module);
+  }
+
+  /** Writes a unit of a module: a [in, LORA_UNIT], b [LORA_UNIT, out]; ranks that it does not have are zeros. */
+  write(module: string, unit: number, { a, b }: { readonly a: Float32Array; readonly b: Float32Array }): void {
+    const own = this.factors.get(module);
+    const first = unit * LORA_UNIT;
+    const width = own === undefined ? 0 : Math.min(LORA_UNIT, own.rank - first);
+    if (own === undefined || width <= 0) {
+      a.fill(0);
+      b.fill(0);
+      return;
+    }
+    const inSize = a.length / LORA_UNIT;
+    const outSize = b.length / LORA_UNIT;
+    invariant(own.a.length === own.rank * inSize, `the factors of ${module} have the size of its inputs`);
+    const start = first * inSize;
+    const unitA = own.a.subarray(start, start + width * inSize);
+    if (width === LORA_UNIT) a.set(unitA);
+    else widen(a, unitA, width);
+    b.fill(0, width * outSize);
+    b.set(own.b.subarray(first * outSize, (first + width) * outSize));
+  }
+
+  /** [out]: by how much more than once the rows of a module's own matrix count; undefined: they count once. */
+  gainChange(module: string): Float32Array | undefined {
+    return this.factors.get(module)?.gainChange;
+  }
+}
+
+/** Copies rows of `width` numbers to rows of LORA_UNIT. */
+function widen(target: Float32Array, source: Float32Array, width: number): void {
+  target.fill(0);
+  let read = 0;
+  for (let row = 0; row < target.length; row += LORA_UNIT) {
+    for (let place = row; place < row + width; place++) target[place] = source[read++] as number;
+  }
+}
