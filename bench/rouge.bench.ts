@@ -13,7 +13,8 @@ import { existsSync, readFileSync } from 'node:fs';
 import { availableParallelism, cpus } from 'node:os';
 import { createInterface } from 'node:readline';
 import { gunzipSync } from 'node:zlib';
-import { RougeScorer, type RougeScores } from '../src/evaluation/rouge.ts';
+import { RougeScorer, type RougeScores } from '../src/evaluation/rouge/rouge.ts';
+import { WorkTurns } from '../src/evaluation/work.ts';
 import { readJsonFile, repositoryPath, sharedPath } from '../test/support/oracle.ts';
 import { seededNumbers } from '../test/support/seeded-numbers.ts';
 
@@ -119,7 +120,7 @@ async function compareSpeed(): Promise<void> {
   const { name, pairs } = readPairs();
   const python = process.env.ROUGE_PYTHON;
   const peer = python === undefined ? undefined : await Peer.start(python, pairs);
-  const scorer = new RougeScorer();
+  const scorer = new RougeScorer(new WorkTurns());
   const [ours, theirs]: [Round[], Round[]] = [[], []];
   for (let round = 0; round < ROUNDS; round++) {
     ours.push(ourRound(scorer, pairs));
@@ -205,7 +206,7 @@ async function measureLongTexts(): Promise<void> {
   for (const [name, [left = 1, right = 1]] of Object.entries(shapes)) {
     const request = { prediction: randomText(random, 10_000, left), references: [randomText(random, 10_000, right)] };
     // a new scorer each time: no stem is remembered
-    await printTurns(name, () => new RougeScorer().scoreInTurns(request));
+    await printTurns(name, () => new RougeScorer(new WorkTurns()).scoreInTurns(request));
   }
   await printTurns('80 turns of 1 ms that do nothing', idleTurns);
 }

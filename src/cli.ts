@@ -1,11 +1,11 @@
 #!/usr/bin/env node
 /** The command line: thin, over the same parts that the server uses. */
-import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { runLoadCommand } from './bench/load-command.ts';
 import { serveBenchProtocol } from './bench/protocol.ts';
 import { runSwapCommand } from './bench/swap-command.ts';
 import { serve } from './serve.ts';
+import { readVersion } from './version.ts';
 
 const USAGE = `gistql serve                                  starts the server (settings: the environment)
 gistql bench --protocol [--threads N] [--adapters FOLDER] MODEL
@@ -14,13 +14,6 @@ gistql bench --load [--minutes 10] [--in-flight 32] [--seed 1] [MODEL]
                                               holds a server under load; MODEL: embedded:NAME or dir:NAME
 gistql bench --swap [--rounds 300] [--seed 1] [--adapters FOLDER] [MODEL]
                                               measures what a swap to another adapter of FOLDER costs`;
-
-function version(): string {
-  const { version: own } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
-    version: string;
-  };
-  return own;
-}
 
 async function main(): Promise<void> {
   const { values, positionals } = parseArgs({
@@ -54,7 +47,7 @@ async function main(): Promise<void> {
       modelFolder: folder,
       adaptersFolder: values.adapters,
       threadCount: Number(values.threads),
-      version: version(),
+      version: readVersion(),
     });
   }
   throw new Error(`Expected one of:\n${USAGE}`);

@@ -22,6 +22,11 @@ export const settings = [
   { name: 'GISTQL_ADAPTERS_DIR', default: 'data/adapters', meaning: 'Folder of the adapters that `dir:NAME` names.' },
   { name: 'GISTQL_DATASETS_DIR', default: 'data/datasets', meaning: 'Folder of datasets.' },
   { name: 'GISTQL_DATA_DIR', default: 'data', meaning: 'Folder of what the server itself writes.' },
+  {
+    name: 'DATABASE_URL',
+    default: '(embedded)',
+    meaning: 'PostgreSQL of evaluations and jobs, as `postgres://USER:PASSWORD@HOST:PORT/DATABASE`.',
+  },
   { name: 'GISTQL_THREADS', default: '(processors, at most 8)', meaning: 'Threads of each model, 1 to 16.' },
   { name: 'GISTQL_LOG_LEVEL', default: 'info', meaning: 'trace, debug, info, warn, error, fatal or silent.' },
   { name: 'GISTQL_MAX_ROWS', default: '32', meaning: 'Rows (beams, sampled sequences) that run in one batch.' },
@@ -53,7 +58,8 @@ export const settings = [
   {
     name: 'GISTQL_MAX_DOCUMENT_TOKENS',
     default: '65536',
-    meaning: 'New tokens that one document may ask for: maxNewTokens × max(beams, sequences), summed over its fields.',
+    meaning:
+      'New tokens that one document may ask for: maxNewTokens × max(beams, sequences), summed over its fields and variants.',
   },
   { name: 'GISTQL_MAX_SUBSCRIPTIONS', default: '32', meaning: 'Subscriptions running on one WebSocket connection.' },
 ] as const satisfies readonly Setting[];
@@ -69,7 +75,11 @@ export interface Config {
   readonly embeddedModelsDir: string;
   readonly adaptersDir: string;
   readonly datasetsDir: string;
+  /** Datasets that come with GistQL: the repository's own. */
+  readonly embeddedDatasetsDir: string;
   readonly dataDir: string;
+  /** Absent: a database embedded in this process, in `dataDir`. */
+  readonly databaseUrl: string | undefined;
   readonly threadCount: number;
   readonly logLevel: string;
   readonly limits: Limits;
@@ -128,7 +138,9 @@ export function readConfig(environment: Environment): Config {
     embeddedModelsDir: fileURLToPath(new URL('../models', import.meta.url)),
     adaptersDir: read('GISTQL_ADAPTERS_DIR'),
     datasetsDir: read('GISTQL_DATASETS_DIR'),
+    embeddedDatasetsDir: fileURLToPath(new URL('../examples/datasets', import.meta.url)),
     dataDir: read('GISTQL_DATA_DIR'),
+    databaseUrl: readDatabaseUrl(environment.DATABASE_URL),
     threadCount: environment.GISTQL_THREADS
       ? whole('GISTQL_THREADS', 1, MOST_THREADS)
       : Math.min(availableParallelism(), MOST_DEFAULT_THREADS),
@@ -148,4 +160,11 @@ export function readConfig(environment: Environment): Config {
       maxSubscriptions: whole('GISTQL_MAX_SUBSCRIPTIONS', 1, 100_000),
     },
   };
+}
+
+/** The value is in no message: it has a password in it. */
+function readDatabaseUrl(value: string | undefined): string | undefined {
+  if (value === undefined || value === '') return undefined;
+  if (/^postgres(ql)?:\/\/[^/]/.test(value) && URL.canParse(value)) return value;
+  throw new Error('Expected DATABASE_URL to be postgres://USER:PASSWORD@HOST:PORT/DATABASE, something else came.');
 }

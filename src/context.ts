@@ -1,8 +1,10 @@
 /** What every resolver of one request can reach. */
 
-import type { RougeScorer } from './evaluation/rouge.ts';
+import type { RougeScorer } from './evaluation/rouge/rouge.ts';
+import type { EvaluationDesk } from './evaluation/runs/evaluation-desk.ts';
 import type { GenerationLoader } from './resolvers/loaders.ts';
 import type { AdapterDirectory } from './runtime/adapters/served-adapter.ts';
+import type { DatasetDirectory } from './runtime/datasets/dataset-directory.ts';
 import type { ModelDirectory } from './runtime/models/served-model.ts';
 import type { Summarizer } from './runtime/summarization.ts';
 import type { TextGenerator } from './runtime/text-generation.ts';
@@ -11,6 +13,8 @@ import type { TextGenerator } from './runtime/text-generation.ts';
 export interface Services {
   readonly models: ModelDirectory;
   readonly adapters: AdapterDirectory;
+  readonly datasets: DatasetDirectory;
+  readonly evaluations: EvaluationDesk;
   readonly generator: TextGenerator;
   readonly summarizer: Summarizer;
   /** One for all requests: it remembers stems, and gives each turn of the event loop to one of them. */

@@ -72,6 +72,8 @@ export async function startServer(config: Config, hooks: ServiceHooks = {}): Pro
   const { services, close } = await openServices(config, { log, hooks, stopping: stopping.signal });
   const { models } = services;
   const defaultModel = await models.load(defaultModelRequest(config));
+  // a database that cannot be opened keeps nothing else from being served
+  services.evaluations.resume().catch((error: unknown) => log.error({ err: error }, 'evaluations'));
   const createContext = (signal: AbortSignal): Context => ({
     services,
     signal,

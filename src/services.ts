@@ -2,8 +2,11 @@
 import type { Logger } from 'pino';
 import type { Config } from './config.ts';
 import type { Services } from './context.ts';
-import { RougeScorer } from './evaluation/rouge.ts';
+import { RougeScorer } from './evaluation/rouge/rouge.ts';
+import { EvaluationDesk } from './evaluation/runs/evaluation-desk.ts';
+import { WorkTurns } from './evaluation/work.ts';
 import { AdapterRegistry } from './runtime/adapters/adapter-registry.ts';
+import { DatasetDirectory } from './runtime/datasets/dataset-directory.ts';
 import { type Clock, systemClock } from './runtime/engine/clock.ts';
 import type { StepTrace } from './runtime/engine/step-plan.ts';
 import { EngineTextGenerator } from './runtime/engine-text-generator.ts';
@@ -13,6 +16,8 @@ import { AdapterLoader } from './runtime/peft/adapter-loader.ts';
 import { TemplateSummarizer } from './runtime/template-summarizer.ts';
 import { logWorkerEvent } from './server/log-worker-event.ts';
 import { AdapterStore } from './storage/adapter-store.ts';
+import { MEBIBYTE } from './storage/byte-size.ts';
+import { readVersion } from './version.ts';
 
 export interface ServiceHooks {
   /** Called with the plan of every step of every model. */
@@ -25,7 +30,6 @@ export interface ServiceHooks {
 const PREFILL_TOKENS = 512;
 /** Steps after which a request gives way to waiting ones: longer than almost every summary. */
 const TIME_SLICE_STEPS = 512;
-const MEBIBYTE = 1024 * 1024;
 
 interface ServiceParts {
   readonly log: Logger;
@@ -40,20 +44,35 @@ interface OpenServices {
 }
 
 export async function openServices(config: Config, parts: ServiceParts): Promise<OpenServices> {
-  const { maxAdapterRank } = config.limits;
+  const { maxAdapterRank, maxRows } = config.limits;
+  const { log, hooks, stopping } = parts;
   const reader = new AdapterLoader(config.adaptersDir, { maxRank: maxAdapterRank });
   const adapters = await openAdapters(config, parts, reader);
   const models = createModels(config, parts, adapters);
   const generator = new EngineTextGenerator(models, adapters);
+  const turns = new WorkTurns();
+  const common = {
+    models,
+    adapters,
+    datasets: new DatasetDirectory({ datasets: config.datasetsDir, embedded: config.embeddedDatasetsDir }, stopping),
+    summarizer: new TemplateSummarizer(models, generator),
+    rouge: new RougeScorer(turns),
+  };
+  const evaluations = new EvaluationDesk({
+    ...common,
+    turns,
+    clock: hooks.clock ?? systemClock,
+    version: readVersion(),
+    databaseUrl: config.databaseUrl,
+    dataDir: config.dataDir,
+    maxRows,
+    onError: (error) => log.error({ err: error }, 'evaluations'),
+    stopping,
+  });
   return {
-    services: {
-      models,
-      adapters,
-      generator,
-      summarizer: new TemplateSummarizer(models, generator),
-      rouge: new RougeScorer(),
-    },
+    services: { ...common, generator, evaluations },
     close: async () => {
+      await evaluations.close();
       await models.close();
       await reader.close();
     },

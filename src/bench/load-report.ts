@@ -1,4 +1,5 @@
 /** The result of a sustained load as Markdown. */
+import { MEBIBYTE } from '../storage/byte-size.ts';
 import { OUTCOMES } from './check-reply.ts';
 import type { EventLoopDelay } from './event-loop-delay.ts';
 import { type LatencySummary, summarizeLatencies } from './latency-summary.ts';
@@ -20,8 +21,6 @@ export interface LoadResult {
   /** What went wrong with the server itself; undefined when nothing did. */
   readonly serverProblem: string | undefined;
 }
-
-const MEBIBYTE = 1024 * 1024;
 
 function latencyCells(summary: LatencySummary | undefined): readonly string[] {
   if (summary === undefined) return ['', '', ''];

@@ -2,6 +2,7 @@
  * A sustained load on the real server: exactly so many requests in flight, of every kind, for so long. What is asked
  * is that each one is answered, refused or cancelled as it should be, and that the server neither grows nor stalls.
  */
+import { MEBIBYTE } from '../storage/byte-size.ts';
 import { ChildServer } from './child-server.ts';
 import { LoadClient } from './load-client.ts';
 import { defaultModel, machineFacts } from './load-facts.ts';
@@ -27,7 +28,6 @@ export interface LoadOptions {
 }
 
 const SAMPLES_PER_LINE = 6;
-const MEBIBYTE = 1024 * 1024;
 
 /** Starts a server, loads it, and stops it. Rejects when there is nothing to report. */
 export async function runLoad(options: LoadOptions): Promise<LoadResult> {

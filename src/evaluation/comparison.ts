@@ -5,10 +5,12 @@
  * first that fails ends the others.
  */
 import { setMaxListeners } from 'node:events';
-import { RuntimeError } from '../runtime/errors.ts';
+import { DEFAULT_MAX_NEW_TOKENS } from '../runtime/decoding/parse-sampling-params.ts';
+import { type ErrorDetails, RuntimeError } from '../runtime/errors.ts';
+import type { ModelDirectory } from '../runtime/models/served-model.ts';
 import type { Summarizer, Summary, SummaryRequest } from '../runtime/summarization.ts';
 import type { CallOptions, Prepared } from '../runtime/text-generation.ts';
-import type { RougeScorer, RougeScores } from './rouge.ts';
+import type { RougeScorer, RougeScores } from './rouge/rouge.ts';
 
 /** What differs between the summaries of one text. */
 export interface Variant extends Omit<SummaryRequest, 'text' | 'onOverflow' | 'logprobs'> {
@@ -17,8 +19,10 @@ export interface Variant extends Omit<SummaryRequest, 'text' | 'onOverflow' | 'l
 
 export interface ComparisonRequest {
   readonly text: string;
-  /** Null: nothing is scored. */
-  readonly reference: string | null;
+  /** The best counts, for each metric; none: nothing is scored. */
+  readonly references: readonly string[];
+  /** Default: true. */
+  readonly useStemmer?: boolean;
   readonly variants: readonly Variant[];
   /** As in SummaryRequest. */
   readonly logprobs?: boolean;
@@ -27,19 +31,20 @@ export interface ComparisonRequest {
 interface ComparedSummary {
   readonly label: string;
   readonly summary: Summary;
-  /** Null without a reference, or when the caller left. */
+  /** Null without references, or when the caller left. */
   readonly rouge: RougeScores | null;
 }
 
 export interface TextComparison {
   readonly text: string;
-  readonly reference: string | null;
+  readonly references: readonly string[];
   /** In the order of the variants. */
   readonly summaries: readonly ComparedSummary[];
 }
 
 interface ComparisonParts {
   readonly summarizer: Summarizer;
+  readonly models: ModelDirectory;
   readonly rouge: RougeScorer;
 }
 
@@ -59,6 +64,12 @@ export async function prepareComparison(
 ): Promise<Prepared<TextComparison>> {
   checkVariants(request.variants);
   const variants = await prepareAll(parts.summarizer, request);
+  try {
+    await checkReference(parts, request);
+  } catch (error) {
+    discardAll(variants);
+    throw error;
+  }
   return {
     run: (options = {}) => runAll(parts.rouge, request, variants, options),
     discard: () => discardAll(variants),
@@ -79,14 +90,31 @@ function checkVariants(variants: readonly Variant[]): void {
       );
     }
     if (seen.has(label)) {
-      throw wrongLabel(`Expected each variant to have a label of its own, ${JSON.stringify(label)} came twice.`);
+      throw wrongLabel(
+        `Expected each variant to have a label of its own, ${JSON.stringify(label)} came twice. Rename one of them.`,
+        { variant: label },
+      );
     }
     seen.add(label);
   }
 }
 
-function wrongLabel(message: string): RuntimeError {
-  return new RuntimeError('BAD_USER_INPUT', message, { argument: 'label' });
+function wrongLabel(message: string, details: ErrorDetails = {}): RuntimeError {
+  return new RuntimeError('BAD_USER_INPUT', message, { argument: 'label', ...details });
+}
+
+/** Refuses a reference that is too long for the longest summary asked for, taking a new token for a word. */
+async function checkReference(
+  { models, rouge }: ComparisonParts,
+  { references, variants }: ComparisonRequest,
+): Promise<void> {
+  const counts = variants.map(
+    ({ modelId, decoding }) =>
+      decoding?.maxNewTokens ?? models.get(modelId).generationDefaults.maxNewTokens ?? DEFAULT_MAX_NEW_TOKENS,
+  );
+  for (const reference of references) {
+    await ofReference(() => rouge.checkReference(reference, Math.max(...counts)));
+  }
 }
 
 async function prepareAll(
@@ -117,10 +145,11 @@ function discardAll(variants: readonly PreparedVariant[]): void {
 /** Resolves or rejects when nothing of it runs any more. */
 async function runAll(
   scorer: RougeScorer,
-  { text, reference }: ComparisonRequest,
+  request: ComparisonRequest,
   variants: readonly PreparedVariant[],
   options: CallOptions,
 ): Promise<TextComparison> {
+  const { text, references } = request;
   const failing = new AbortController();
   const signal = options.signal ? AbortSignal.any([options.signal, failing.signal]) : failing.signal;
   // every variant listens to it: that many are no leak
@@ -128,9 +157,9 @@ async function runAll(
   const settled = await Promise.allSettled(
     variants.map(async ({ label, prepared }): Promise<ComparedSummary> => {
       try {
-        const summary = await prepared.run({ signal });
-        const scored = reference !== null && !signal.aborted;
-        return { label, summary, rouge: scored ? await score(scorer, summary.text, reference) : null };
+        const summary = await prepared.run({ ...options, signal });
+        const scored = references.length > 0 && !signal.aborted;
+        return { label, summary, rouge: scored ? await score(scorer, summary.text, request) : null };
       } catch (error) {
         failing.abort(labelled(label, error));
         throw error;
@@ -139,12 +168,21 @@ async function runAll(
   );
   // the first that failed, by time
   failing.signal.throwIfAborted();
-  return { text, reference, summaries: settled.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : [])) };
+  return { text, references, summaries: settled.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : [])) };
 }
 
-async function score(scorer: RougeScorer, prediction: string, reference: string): Promise<RougeScores> {
+function score(
+  scorer: RougeScorer,
+  prediction: string,
+  { references, useStemmer = true }: ComparisonRequest,
+): Promise<RougeScores> {
+  return ofReference(() => scorer.scoreInTurns({ prediction, references, useStemmer }));
+}
+
+/** What ROUGE refuses is the reference's fault, under the name that it has here. */
+async function ofReference<T>(work: () => Promise<T>): Promise<T> {
   try {
-    return await scorer.scoreInTurns({ prediction, references: [reference] });
+    return await work();
   } catch (error) {
     if (!(error instanceof RuntimeError)) throw error;
     throw new RuntimeError(error.code, error.message, { argument: 'reference' }, { cause: error });
@@ -155,5 +193,5 @@ async function score(scorer: RougeScorer, prediction: string, reference: string)
 function labelled(label: string, error: unknown): unknown {
   if (!(error instanceof RuntimeError)) return error;
   const message = `Variant ${JSON.stringify(label)}: ${error.message}`;
-  return new RuntimeError(error.code, message, error.details, { cause: error });
+  return new RuntimeError(error.code, message, { ...error.details, variant: label }, { cause: error });
 }

@@ -3,9 +3,12 @@ import 'reflect-metadata';
 import { createPubSub } from '@graphql-yoga/subscription';
 import type { GraphQLSchema } from 'graphql';
 import { buildSchemaSync } from 'type-graphql';
+import { EvaluationFinished, SampleScored, ScoresUpdated } from '../schema/evaluation-event.type.ts';
 import { GenerationFinished, TokensAppended } from '../schema/generation.type.ts';
 import { AdapterResolver } from './adapter.resolver.ts';
 import { ComparisonResolver } from './comparison.resolver.ts';
+import { DatasetResolver } from './dataset.resolver.ts';
+import { EvaluationResolver } from './evaluation.resolver.ts';
 import { GenerationResolver } from './generation.resolver.ts';
 import { ModelResolver } from './model.resolver.ts';
 import { RougeResolver } from './rouge.resolver.ts';
@@ -13,9 +16,18 @@ import { TextResolver } from './text.resolver.ts';
 
 export function buildGraphqlSchema(): GraphQLSchema {
   return buildSchemaSync({
-    resolvers: [AdapterResolver, ComparisonResolver, GenerationResolver, ModelResolver, RougeResolver, TextResolver],
+    resolvers: [
+      AdapterResolver,
+      ComparisonResolver,
+      DatasetResolver,
+      EvaluationResolver,
+      GenerationResolver,
+      ModelResolver,
+      RougeResolver,
+      TextResolver,
+    ],
     // nothing returns the interface's own types by name
-    orphanedTypes: [TokensAppended, GenerationFinished],
+    orphanedTypes: [TokensAppended, GenerationFinished, SampleScored, ScoresUpdated, EvaluationFinished],
     // the runtime checks what it is asked, for other callers too
     validate: false,
     // type-graphql asks for one as soon as there is a subscription; ours bring their own sources

@@ -4,20 +4,13 @@ import type { Context } from '../context.ts';
 import { type ComparisonRequest, prepareComparison } from '../evaluation/comparison.ts';
 import { CompareInput, TextComparison } from '../schema/comparison.type.ts';
 import { asksFor, LOGPROB_FIELDS } from './asks-for.ts';
-import { toTextComparison } from './shape.ts';
+import { toTextComparison, toVariant } from './shape.ts';
 
 function toComparisonRequest({ text, reference, variants }: CompareInput, info: GraphQLResolveInfo): ComparisonRequest {
   return {
     text,
-    reference: reference ?? null,
-    variants: variants.map(({ label, model, adapters, template, shots, decoding }) => ({
-      label,
-      modelId: model ?? null,
-      adapters: adapters ?? null,
-      templateId: template ?? null,
-      shots: shots ?? null,
-      decoding: decoding ?? null,
-    })),
+    references: typeof reference === 'string' ? [reference] : [],
+    variants: variants.map(toVariant),
     logprobs: asksFor(info, LOGPROB_FIELDS),
   };
 }

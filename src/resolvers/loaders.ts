@@ -1,4 +1,5 @@
 /** Hands all generations of a tick over together: the aliases of one document then meet in one batch. */
+import { setMaxListeners } from 'node:events';
 import DataLoader from 'dataloader';
 import type { Prepared } from '../runtime/text-generation.ts';
 
@@ -9,6 +10,8 @@ export class GenerationLoader {
   private readonly loader: DataLoader<Prepare<unknown>, unknown>;
 
   constructor(signal: AbortSignal) {
+    // every generation listens to it: that many are no leak
+    setMaxListeners(0, signal);
     this.loader = new DataLoader((all) => runTogether(all, signal), { cache: false });
   }
 

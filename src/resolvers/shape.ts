@@ -1,12 +1,12 @@
-/** From what the runtime knows to GraphQL's nouns. What refers back is looked up when it is selected. */
+/** From what the runtime knows to GraphQL's nouns and back. What refers back is looked up when it is selected. */
 import type { Services } from '../context.ts';
-import type { TextComparison as RuntimeTextComparison } from '../evaluation/comparison.ts';
+import type { TextComparison as RuntimeTextComparison, Variant } from '../evaluation/comparison.ts';
 import type { AdapterChange as RuntimeAdapterChange, ServedAdapter } from '../runtime/adapters/served-adapter.ts';
 import type { ServedModel } from '../runtime/models/served-model.ts';
 import type { Summary as RuntimeSummary } from '../runtime/summarization.ts';
 import type { TextGeneration, TextGenerationEvent } from '../runtime/text-generation.ts';
 import type { Adapter, AdapterChanged } from '../schema/adapter.type.ts';
-import type { TextComparison } from '../schema/comparison.type.ts';
+import type { TextComparison, VariantInput } from '../schema/comparison.type.ts';
 import type { Generation, GenerationFinished, TokensAppended } from '../schema/generation.type.ts';
 import type { Model } from '../schema/model.type.ts';
 import type { Summary } from '../schema/summary.type.ts';
@@ -91,10 +91,21 @@ export function toTextComparison(comparison: RuntimeTextComparison, directories:
     ...compared,
     summary: toSummary(summary, directories),
   }));
-  return { ...comparison, summaries };
+  return { text: comparison.text, reference: comparison.references[0] ?? null, summaries };
 }
 
 export function toEvent(event: TextGenerationEvent, directories: Directories): TokensAppended | GenerationFinished {
   if (event.type === 'tokens') return event;
   return { generationId: event.generationId, generation: toGeneration(event.generation, directories) };
+}
+
+export function toVariant({ label, model, adapters, template, shots, decoding }: VariantInput): Variant {
+  return {
+    label,
+    modelId: model ?? null,
+    adapters: adapters ?? null,
+    templateId: template ?? null,
+    shots: shots ?? null,
+    decoding: decoding ?? null,
+  };
 }

@@ -99,7 +99,7 @@ export class EngineTextGenerator implements TextGenerator {
     const leaving = new AbortController();
     const signal = options.signal ? AbortSignal.any([options.signal, leaving.signal]) : leaving.signal;
     const inbox = new TokenInbox();
-    const running = answer(checked, true, { signal, onTokens: (event) => inbox.add(event) }).finally(() =>
+    const running = answer(checked, true, { ...options, signal, onTokens: (event) => inbox.add(event) }).finally(() =>
       inbox.close(),
     );
     // whoever awaits `running` below hears of a failure; a reader that left does not
@@ -173,11 +173,15 @@ export function inputTooLong(came: number, most: number): RuntimeError {
 }
 
 /** Runs a request with its adapters, which are free again when it ends, however it ends. */
-async function answer(checked: CheckedRequest, stream: boolean, options: GenerateOptions): Promise<GenerationOutput> {
+async function answer(
+  checked: CheckedRequest,
+  stream: boolean,
+  { priority = 'interactive', ...options }: GenerateOptions & CallOptions,
+): Promise<GenerationOutput> {
   const { id, promptTokenIds, params, model, lease } = checked;
   try {
     const output = await lease.use(
-      (adapters) => model.engine.generate({ id, promptTokenIds, adapters, params, stream }, options),
+      (adapters) => model.engine.generate({ id, promptTokenIds, adapters, params, stream, priority }, options),
       options.signal,
     );
     if (output === undefined) return nothingYet(params);

@@ -46,6 +46,14 @@ export const errorTable = {
     meaning: 'An adapter is well formed, but this model or this server cannot apply it exactly.',
     action: 'Choose the model that it was made for, or an adapter without what the message names.',
   },
+  INVALID_DATASET: {
+    meaning: 'The files of a dataset are broken, incomplete or have other columns than it says.',
+    action: 'Mend the file and the line that the message names.',
+  },
+  DATABASE_UNAVAILABLE: {
+    meaning: 'The database of evaluations cannot be opened, because another server has it for instance.',
+    action: 'Do what the message says; everything else of the server works without it.',
+  },
   CONFLICT: {
     meaning: 'The id is taken, or the thing is in use.',
     action: 'Choose another id, or wait until it is free.',
@@ -66,6 +74,8 @@ export type ErrorCode = keyof typeof errorTable;
 export interface ErrorDetails {
   /** Name of the argument or setting at fault, as the client wrote it. */
   readonly argument?: string;
+  /** Label of the variant at fault, where several are compared. */
+  readonly variant?: string;
   /** The limit that was passed, by the name of its setting. */
   readonly limit?: string;
   /** Milliseconds after which the same request may succeed. */

@@ -2,7 +2,7 @@
 import type { AdapterChoice, ServedAdapter } from './adapters/served-adapter.ts';
 import type { DecodingOptions } from './decoding/sampling-params.ts';
 import type { FinishReason } from './decoding/stopping-criteria.ts';
-import type { GenerationTiming } from './engine/generation-request.ts';
+import type { GenerationTiming, RequestPriority } from './engine/generation-request.ts';
 import type { ServedModel } from './models/served-model.ts';
 
 export type OverflowPolicy = 'error' | 'truncate';
@@ -60,6 +60,8 @@ export type TextGenerationEvent =
 
 export interface CallOptions {
   readonly signal?: AbortSignal;
+  /** Default: interactive. */
+  readonly priority?: RequestPriority;
 }
 
 /**

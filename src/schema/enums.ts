@@ -1,5 +1,6 @@
 /** GraphQL enums over the runtime's own unions: each compiles only while it is complete. */
 import { registerEnumType } from 'type-graphql';
+import type { Metric } from '../evaluation/statistics/score-table.ts';
 import type {
   AdapterChange as RuntimeAdapterChange,
   AdapterStatus as RuntimeAdapterStatus,
@@ -9,6 +10,7 @@ import type { FinishReason as RuntimeFinishReason } from '../runtime/decoding/st
 import type { EngineStatus, EmbeddingLayer as RuntimeEmbeddingLayer } from '../runtime/engine/engine-client.ts';
 import type { Device as RuntimeDevice, Precision as RuntimePrecision } from '../runtime/models/served-model.ts';
 import type { OverflowPolicy as RuntimeOverflowPolicy } from '../runtime/text-generation.ts';
+import type { RunStatus as StoredRunStatus } from '../storage/tables.ts';
 
 export const ModelFamily = { T5: 't5', GPT2: 'gpt2', LLAMA: 'llama' } as const;
 registerEnumType(ModelFamily, { name: 'ModelFamily' });
@@ -95,3 +97,20 @@ export const Pooling = { NONE: 'none', MEAN: 'mean' } as const;
 registerEnumType(Pooling, { name: 'Pooling' });
 
 export type ValueOf<E> = E[keyof E];
+
+export const RunStatus = {
+  QUEUED: 'queued',
+  RUNNING: 'running',
+  SUCCEEDED: 'succeeded',
+  FAILED: 'failed',
+  CANCELLED: 'cancelled',
+} as const satisfies Record<Uppercase<StoredRunStatus>, StoredRunStatus>;
+registerEnumType(RunStatus, { name: 'RunStatus' });
+
+export const RougeMetric = {
+  ROUGE1: 'rouge1',
+  ROUGE2: 'rouge2',
+  ROUGEL: 'rougeL',
+  ROUGELSUM: 'rougeLsum',
+} as const satisfies Record<Uppercase<Metric>, Metric>;
+registerEnumType(RougeMetric, { name: 'RougeMetric' });

@@ -29,7 +29,11 @@ function countParsedKeys(value: unknown): number {
 
 async function readConfig(folder: string): Promise<Readonly<Record<string, unknown>>> {
   const text = await readText(folder, CONFIG_FILE);
-  if (text === undefined) throw new StorageError('invalid', `Expected a file ${CONFIG_FILE}, there is none.`);
+  if (text === undefined)
+    throw new StorageError(
+      'invalid',
+      `Expected a file ${CONFIG_FILE}, there is none. Put in what PEFT's save_pretrained wrote.`,
+    );
   const json = parseJsonObject(text, CONFIG_FILE);
   if (countKeys(text) === countParsedKeys(json)) return json;
   throw new StorageError('invalid', `${CONFIG_FILE}: expected each key once, one comes twice. Leave one of them out.`);
@@ -42,7 +46,7 @@ async function openWeights(folder: string): Promise<SafetensorsFile> {
     const pickle = names.find((name) => PICKLE.test(name));
     const came =
       pickle === undefined
-        ? 'there is none'
+        ? "there is none. Put in what PEFT's save_pretrained wrote"
         : `the pickle ${quoted(pickle)} came, which can run code and is never opened. Convert it to safetensors`;
     throw new StorageError('invalid', `Expected a file ${WEIGHTS_FILE}, ${came}.`);
   }
@@ -50,7 +54,10 @@ async function openWeights(folder: string): Promise<SafetensorsFile> {
   const count = file.tensors.size;
   if (count <= MAX_TENSORS) return file;
   await file.close();
-  throw new StorageError('invalid', `${WEIGHTS_FILE}: expected at most ${MAX_TENSORS} tensors, ${count} came.`);
+  throw new StorageError(
+    'invalid',
+    `${WEIGHTS_FILE}: expected at most ${MAX_TENSORS} tensors, ${count} came. Save the adapter alone, without the model.`,
+  );
 }
 
 export class AdapterFolder {

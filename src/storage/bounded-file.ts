@@ -2,7 +2,7 @@
  * Opens files of a folder that nobody vouches for. A link that leads out of the folder, a pipe on which an open would
  * wait for ever, a file longer than it may be: each is a StorageError before a byte is read.
  */
-import { constants } from 'node:fs';
+import { type BigIntStats, constants } from 'node:fs';
 import { type FileHandle, open, realpath } from 'node:fs/promises';
 import { isAbsolute, join, relative, sep } from 'node:path';
 import { quoted, StorageError } from './storage-error.ts';
@@ -11,6 +11,9 @@ import { quoted, StorageError } from './storage-error.ts';
 const LARGEST_READ = 2 ** 30;
 /** Absent on Windows, which has no pipes in folders. */
 const NON_BLOCKING = constants.O_NONBLOCK ?? 0;
+/** Bytes between which the event loop runs other work. */
+const PIECE_BYTES = 2 ** 15;
+const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /** Whether real path `path` lies below real path `root`. */
 export function isInside(root: string, path: string): boolean {
@@ -35,12 +38,18 @@ export async function findFile(folder: string, file: string): Promise<string | u
   throw new StorageError('invalid', message);
 }
 
+function versionOf({ ino, size, mtimeNs }: BigIntStats): string {
+  return `${ino}:${size}:${mtimeNs}`;
+}
+
 /** A regular file, open for reading at any position. */
 export class BoundedFile {
   private constructor(
     /** As messages call it. */
     readonly name: string,
     readonly size: number,
+    /** A text that is another one after somebody wrote to the file. */
+    readonly version: string,
     private readonly handle: FileHandle,
   ) {}
 
@@ -53,8 +62,8 @@ export class BoundedFile {
       if (code === 'ENOENT') throw new StorageError('missing', `Expected a file ${name}, there is none.`, { cause });
       throw new StorageError('invalid', `Expected a file ${name}, it cannot be opened (${code}).`, { cause });
     }
-    const stats = await handle.stat();
-    if (stats.isFile()) return new BoundedFile(name, stats.size, handle);
+    const stats = await handle.stat({ bigint: true });
+    if (stats.isFile()) return new BoundedFile(name, Number(stats.size), versionOf(stats), handle);
     await handle.close();
     throw new StorageError('invalid', `Expected ${name} to be a regular file, it is none.`);
   }
@@ -72,6 +81,19 @@ export class BoundedFile {
     }
   }
 
+  /** Yields the bytes from the beginning on; throws StorageError when somebody wrote to the file since it was opened. */
+  async *pieces(): AsyncGenerator<Buffer> {
+    for (let position = 0; position < this.size; position += PIECE_BYTES) {
+      const piece = Buffer.allocUnsafe(Math.min(PIECE_BYTES, this.size - position));
+      await this.readInto(piece, position);
+      if (versionOf(await this.handle.stat({ bigint: true })) !== this.version) {
+        const message = `${this.name}: expected a file that nobody writes to, it has changed. Ask again when it is complete.`;
+        throw new StorageError('invalid', message);
+      }
+      yield piece;
+    }
+  }
+
   async close(): Promise<void> {
     await this.handle.close();
   }
@@ -80,7 +102,7 @@ export class BoundedFile {
 /** Returns the text of bytes that must be UTF-8. */
 export function decodeText(bytes: Uint8Array, name: string): string {
   try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+    return utf8.decode(bytes);
   } catch (cause) {
     throw new StorageError('invalid', `${name}: expected UTF-8 text, other bytes came.`, { cause });
   }

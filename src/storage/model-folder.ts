@@ -2,12 +2,12 @@
 import { readdir, realpath, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BoundedFile, decodeText, findFile, isInside, isObject, parseJsonObject } from './bounded-file.ts';
+import { MEBIBYTE } from './byte-size.ts';
 import { SafetensorsFile } from './safetensors.ts';
 import type { TensorInfo } from './safetensors-header.ts';
 import { quoted, StorageError } from './storage-error.ts';
 
 const SAFE_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
-const MEBIBYTE = 1024 * 1024;
 const SIZE_BOUNDS: Readonly<Record<string, number>> = {
   'tokenizer.json': 64 * MEBIBYTE,
   'model.safetensors.index.json': 16 * MEBIBYTE,

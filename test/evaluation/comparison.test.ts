@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { type ComparisonRequest, prepareComparison, type Variant } from '../../src/evaluation/comparison.ts';
-import { RougeScorer } from '../../src/evaluation/rouge.ts';
+import { RougeScorer } from '../../src/evaluation/rouge/rouge.ts';
+import { WorkTurns } from '../../src/evaluation/work.ts';
 import type { AdapterRegistry } from '../../src/runtime/adapters/adapter-registry.ts';
 import { EngineTextGenerator } from '../../src/runtime/engine-text-generator.ts';
 import { RuntimeError } from '../../src/runtime/errors.ts';
@@ -35,7 +36,7 @@ async function setUp(
     await registry.load({ id: `a${mark}`, modelId: 'first', source: `dir:x${mark}` });
   }
   const summarizer = new TemplateSummarizer(models, new EngineTextGenerator(models, registry));
-  const parts = { summarizer, rouge: new RougeScorer() };
+  const parts = { summarizer, models, rouge: new RougeScorer(new WorkTurns()) };
   return {
     ...parts,
     first,
@@ -56,7 +57,7 @@ function join(one: ModelDirectory, other: ModelDirectory): ModelDirectory {
 }
 
 function ask(variants: readonly Variant[], reference: string | null = null): ComparisonRequest {
-  return { text: TEXT, reference, variants };
+  return { text: TEXT, references: reference === null ? [] : [reference], variants };
 }
 
 const base: Variant = { label: 'base', adapters: [] };
@@ -99,7 +100,7 @@ test('all variants reach the engine of their model in one tick, as they are aske
 test('summaries come in the order of their variants, scored as ROUGE scores them, stems as words', async (t) => {
   const { prepare, summarizer, rouge } = await setUp(t);
   const comparison = await (await prepare(ask(all, REFERENCE))).run();
-  assert.deepEqual([comparison.text, comparison.reference], [TEXT, REFERENCE]);
+  assert.deepEqual([comparison.text, comparison.references], [TEXT, [REFERENCE]]);
   assert.deepEqual(
     comparison.summaries.map(({ label }) => label),
     all.map(({ label }) => label),
@@ -136,7 +137,7 @@ test('a variant that is refused refuses all: the error names it, nothing runs, n
     await assert.rejects(prepare(ask([adapted, { ...blended, ...change, label: 'the "odd" one' }, beams])), (error) => {
       assert.ok(error instanceof RuntimeError);
       assert.match(error.message, /^Variant "the \\"odd\\" one": \S/);
-      assert.deepEqual([error.code, error.details.argument], [code, argument]);
+      assert.deepEqual([error.code, error.details.argument, error.details.variant], [code, argument, 'the "odd" one']);
       return true;
     });
   }
@@ -192,7 +193,7 @@ test('a variant that fails while it runs ends the others: its error, named, when
   const { prepare, first, second, registry } = await setUp(t, { first: { waitsAfter: 3 }, second: { failure } });
   await assert.rejects((await prepare(ask(all, REFERENCE))).run(), (error) => {
     assert.ok(error instanceof RuntimeError);
-    assert.deepEqual([error.code, error.details], [failure.code, failure.details]);
+    assert.deepEqual([error.code, error.details], [failure.code, { ...failure.details, variant: 'elsewhere' }]);
     assert.equal(error.message, 'Variant "elsewhere": Expected an answer.');
     return true;
   });
@@ -209,14 +210,30 @@ test('a fault of ours while a variant runs is not given to the caller as one of 
   await assertFree(registry);
 });
 
-test('a reference that takes too long to compare is refused by its own name', async (t) => {
+test('a reference that is too long for what is asked is refused before anything is generated', async (t) => {
+  const { prepare, first, second, registry } = await setUp(t);
+  const reference = 'a b\n'.repeat(300_000);
+  const longest: Variant = { label: 'longest', decoding: { maxNewTokens: 4000 } };
+  await assert.rejects(prepare(ask([adapted, longest, elsewhere], reference)), (error) => {
+    assert.ok(error instanceof RuntimeError);
+    assert.deepEqual([error.code, error.details], ['BAD_USER_INPUT', { argument: 'reference' }]);
+    assert.match(error.message, /^Expected texts/);
+    return true;
+  });
+  assert.deepEqual([first.requests.length, second.requests.length], [0, 0]);
+  await assertFree(registry);
+});
+
+test('a reference that turns out to take too long is refused by its own name', async (t) => {
   const { tokenizer } = await gistMini();
   const long = await tokenizer.encode('six '.repeat(4000));
   const { prepare, registry } = await setUp(t, { second: { sequences: [long] } });
   const reference = 'a b\n'.repeat(300_000);
-  await assert.rejects((await prepare(ask([elsewhere], reference))).run(), (error) => {
+  // asked for less than the engine gives
+  const short: Variant = { ...elsewhere, decoding: { maxNewTokens: 1 } };
+  await assert.rejects((await prepare(ask([short], reference))).run(), (error) => {
     assert.ok(error instanceof RuntimeError);
-    assert.deepEqual([error.code, error.details.argument], ['BAD_USER_INPUT', 'reference']);
+    assert.deepEqual([error.code, error.details], ['BAD_USER_INPUT', { argument: 'reference', variant: 'elsewhere' }]);
     assert.match(error.message, /^Variant "elsewhere": Expected texts/);
     return true;
   });

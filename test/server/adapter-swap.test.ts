@@ -1,4 +1,4 @@
-/** Swaps under load: no request is lost, none is answered by another adapter than it says. */
+/** Swaps under load: no request is lost, none is answered by another adapter than it asked for, or than it says. */
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import {
@@ -36,52 +36,114 @@ interface Told {
   readonly sequences: readonly { readonly tokenIds: readonly number[] }[];
 }
 
-/** Who is said to have answered, and what. */
-function answerOf({ adapters, sequences }: Told): readonly [string, readonly number[]] {
-  return [adapters.map(({ id }) => id).join(), sequences[0]?.tokenIds ?? []];
+/** Which adapter a generation says it had, and what it answered. */
+function answerOf({ adapters, sequences }: Told): { readonly told: string; readonly tokens: string } {
+  return { told: adapters.map(({ id }) => id).join(), tokens: String(sequences[0]?.tokenIds) };
 }
 
-test(`${SWAPS} swaps under load (seed ${SEED})`, async (t) => {
+/** What the model may answer with: an activation counts from when it is sent, the one before until that is answered. */
+class Activations {
+  private readonly sent: string[] = [''];
+  private settledCount = 0;
+
+  get latest(): string {
+    return this.sent.at(-1) ?? '';
+  }
+
+  async make(adapter: string, work: () => Promise<unknown>): Promise<void> {
+    this.sent.push(adapter);
+    await work();
+    this.settledCount = this.sent.length - 1;
+  }
+
+  /** Call it when a request is sent, and what it returns when its answer is there: who may have answered. */
+  watch(): () => readonly string[] {
+    const first = this.settledCount;
+    return () => this.sent.slice(first);
+  }
+}
+
+/** What was answered, held against what was asked. */
+class Answers {
+  askedCount = 0;
+  readonly counts = new Map<string, number>();
+
+  /** Who answers with which tokens: what shows, whatever is said. */
+  constructor(private readonly whoAnswers: ReadonlyMap<string, string>) {}
+
+  check({ told, tokens }: ReturnType<typeof answerOf>, allowed: readonly string[]): void {
+    const who = this.whoAnswers.get(tokens);
+    assert.ok(who !== undefined, `tokens of nobody: ${tokens}`);
+    assert.ok(allowed.includes(who), `answered by ${who || 'none'}, asked for ${allowed.join(' or ')}`);
+    assert.equal(told, who);
+    this.counts.set(who, (this.counts.get(who) ?? 0) + 1);
+  }
+}
+
+test(`${SWAPS} swaps under load: every request is answered, by the adapter it asked for (seed ${SEED})`, async (t) => {
   const server = await setUp(t);
   const load = (id: string) => server.data(LoadAdapterDocument, { input: { id, model: 'tiny', source: `dir:${id}` } });
   const ask = async (adapters: GenerateInput['adapters']) =>
     answerOf((await server.data(GenerateDocument, { input: { prompt: PROMPT, adapters } })).generate);
-  const expected = new Map([await ask([])]);
+  const whoAnswers = new Map([[(await ask([])).tokens, '']]);
   for (const id of ADAPTERS) {
     await load(id);
-    expected.set(...(await ask([{ id }])));
+    whoAnswers.set((await ask([{ id }])).tokens, id);
   }
-  assert.equal(new Set([...expected.values()].map(String)).size, ADAPTERS.length + 1);
+  assert.equal(whoAnswers.size, ADAPTERS.length + 1);
 
   const next = seededNumbers(SEED);
+  const answers = new Answers(whoAnswers);
+  const activations = new Activations();
   let swapping = true;
-  const answered = new Map<string, number>();
-  const check = ([who, tokenIds]: readonly [string, readonly number[]]): void => {
-    assert.deepEqual(tokenIds, expected.get(who), `answered by ${who || 'none'}`);
-    answered.set(who, (answered.get(who) ?? 0) + 1);
-  };
   const client = async (): Promise<void> => {
-    while (swapping) check(await ask(next() < 0.7 ? null : [{ id: 'one' }]));
+    while (swapping) {
+      const named = next() < 0.7 ? undefined : next() < 0.5 ? 'one' : 'two';
+      const allowed = activations.watch();
+      answers.askedCount++;
+      const answer = await ask(named === undefined ? null : [{ id: named }]);
+      answers.check(answer, named === undefined ? allowed() : [named]);
+    }
   };
   const streams = server.connect();
   t.after(() => streams.close());
   const listener = async (): Promise<void> => {
     while (swapping) {
+      const allowed = activations.watch();
+      answers.askedCount++;
       for await (const { data } of streams.subscribe(GenerationStreamDocument, { input: { prompt: PROMPT } })) {
         const event = data?.generationStream;
-        if (event?.__typename === 'GenerationFinished') check(answerOf(event.generation));
+        if (event?.__typename === 'GenerationFinished') answers.check(answerOf(event.generation), allowed());
       }
     }
   };
-  const running = [client(), client(), client(), client(), listener(), listener()];
+  const running = Promise.all([client(), client(), client(), client(), listener(), listener()]);
   for (let swap = 0; swap < SWAPS; swap++) {
     const adapter = [...ADAPTERS, null][Math.floor(next() * 4)] ?? null;
-    await server.data(ActivateAdapterDocument, { input: { model: 'tiny', adapter } });
-    if (swap % 50 !== 0) continue;
-    assert.equal((await server.data(UnloadAdapterDocument, { id: 'three' })).unloadAdapter, true);
-    await load('three');
+    const input = { model: 'tiny', adapter };
+    await activations.make(adapter ?? '', () => server.data(ActivateAdapterDocument, { input }));
+    if (swap % 50 === 0) await reload(server, activations, load);
   }
   swapping = false;
-  await Promise.all(running);
-  assert.deepEqual([...answered.keys()].sort(), [...expected.keys()].sort());
+  await running;
+  const { askedCount, counts } = answers;
+  assert.deepEqual([...counts.keys()].sort(), ['', ...ADAPTERS].sort());
+  assert.equal(
+    [...counts.values()].reduce((sum, count) => sum + count, 0),
+    askedCount,
+  );
+  t.diagnostic(`${askedCount} requests answered: ${JSON.stringify(Object.fromEntries(counts))}`);
 });
+
+/** Unloads `three` and loads it again; with an adapter goes its being active. */
+async function reload(
+  server: TestServer,
+  activations: Activations,
+  load: (id: string) => Promise<unknown>,
+): Promise<void> {
+  const { latest } = activations;
+  await activations.make(latest === 'three' ? '' : latest, async () => {
+    assert.equal((await server.data(UnloadAdapterDocument, { id: 'three' })).unloadAdapter, true);
+  });
+  await load('three');
+}

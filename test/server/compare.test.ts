@@ -130,6 +130,7 @@ test('one variant that is refused refuses all: nothing runs, and no adapter is k
     const answer = await server.ask(CompareDocument, { input: { text: TEXT, variants: [...variants, odd] } });
     assertError(answer, code, argument);
     assert.match(answer.errors[0]?.message ?? '', /^Variant "odd": /);
+    assert.equal(answer.errors[0]?.extensions.variant, 'odd');
     assert.equal(answer.data, null);
   }
   assertError(await server.ask(CompareDocument, { input: { text: TEXT, variants: [] } }), 'BAD_USER_INPUT', 'variants');

@@ -5,7 +5,7 @@ import type { TokensAppended } from '../../src/runtime/decoding/decoding-strateg
 import { parseSamplingParams } from '../../src/runtime/decoding/parse-sampling-params.ts';
 import type { DecodingOptions } from '../../src/runtime/decoding/sampling-params.ts';
 import { Engine, type EngineOptions } from '../../src/runtime/engine/engine.ts';
-import type { GenerationOutput } from '../../src/runtime/engine/generation-request.ts';
+import type { GenerationOutput, RequestPriority } from '../../src/runtime/engine/generation-request.ts';
 import type { StepTrace } from '../../src/runtime/engine/step-plan.ts';
 import type { LoraTargets } from '../../src/runtime/graph/lora.ts';
 import type { WeightedAdapter } from '../../src/runtime/lora/lora-weights.ts';
@@ -20,6 +20,7 @@ export interface Asked {
   readonly badWordsIds?: readonly (readonly number[])[];
   readonly logprobs?: boolean;
   readonly adapters?: readonly WeightedAdapter[];
+  readonly priority?: RequestPriority;
 }
 
 /** Loads the model of folder `name` below `parent`. */
@@ -78,10 +79,11 @@ export class EngineHarness {
     );
   }
 
-  submit({ id, promptTokenIds, options = {}, badWordsIds = [], logprobs = true, adapters = [] }: Asked): void {
+  submit({ id, promptTokenIds, options = {}, badWordsIds = [], logprobs = true, ...asked }: Asked): void {
+    const { adapters = [], priority = 'interactive' } = asked;
     const context = { defaults: {}, badWordsIds, drawSeed: () => 1, maxRows: 64, logprobs };
     const params = parseSamplingParams(options, context);
-    this.engine.submit({ id, promptTokenIds, params, stream: true, adapters });
+    this.engine.submit({ id, promptTokenIds, params, stream: true, adapters, priority });
   }
 
   /** Runs until nothing is left to do. */

@@ -19,6 +19,7 @@ export interface PublicError {
   readonly extensions: {
     readonly code: string;
     readonly argument?: string;
+    readonly variant?: string;
     readonly limit?: string;
     readonly retryAfterMs?: number;
     readonly requestId?: string;

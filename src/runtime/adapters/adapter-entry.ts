@@ -65,6 +65,12 @@ export class AdapterEntry implements ServedAdapter, Tenant {
     return this.storedOnce;
   }
 
+  /** As it is now, whatever becomes of it. */
+  snapshot(): ServedAdapter {
+    const { id, name, model, source, status, facts, loadedAt, requestCount, completionTokenCount } = this;
+    return { id, name, model, source, status, facts, loadedAt, requestCount, completionTokenCount };
+  }
+
   bringIn(): Promise<void> {
     return this.options.bringIn(this);
   }

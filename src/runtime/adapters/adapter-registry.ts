@@ -11,12 +11,14 @@ import type { AdapterBase, LoadedAdapter } from '../peft/read-adapter.ts';
 import { AdapterEntry } from './adapter-entry.ts';
 import { AdapterFeed } from './adapter-feed.ts';
 import { type ChosenAdapter, RegistryLease } from './adapter-lease.ts';
+import { AdapterRecords } from './adapter-records.ts';
 import { AdapterResidency, type ResidencyOptions } from './adapter-residency.ts';
 import {
   asBrokenFiles,
-  badChoice,
+  badWeight,
   checkNames,
   checkUnchanged,
+  chosenTwice,
   idTaken,
   modelGone,
   notNow,
@@ -57,30 +59,30 @@ const MAX_WEIGHT = 100;
 
 interface ModelSide {
   readonly model: ServedModel;
+  /** What its requests have. */
   active: AdapterEntry | undefined;
+  /** The activation asked for last, which may still be on its way to the disk. */
+  lastAsked: object;
 }
 
 export class AdapterRegistry implements AdapterDirectory, ModelAdapters {
   private readonly sides = new Map<string, ModelSide>();
   private readonly entries = new Map<string, AdapterEntry>();
-  /** What the file lists, whether its model is in service or not. */
-  private readonly stored = new Map<string, StoredAdapter>();
-  private readonly storedActive = new Map<string, string>();
   private readonly residency: AdapterResidency;
   private readonly feed = new AdapterFeed();
 
-  private constructor(private readonly options: AdapterRegistryOptions) {
+  private constructor(
+    private readonly options: AdapterRegistryOptions,
+    private readonly records: AdapterRecords,
+  ) {
     this.residency = new AdapterResidency(options.residency);
     options.stopping?.addEventListener('abort', () => this.feed.close(), { once: true });
   }
 
   /** Reads the registry's file; adapters come into service with their models. */
   static async open(options: AdapterRegistryOptions): Promise<AdapterRegistry> {
-    const registry = new AdapterRegistry(options);
-    const { adapters, active } = await options.store.read((warning) => options.onWarning?.(warning));
-    for (const adapter of adapters) registry.stored.set(adapter.id, adapter);
-    for (const [modelId, id] of active) registry.storedActive.set(modelId, id);
-    return registry;
+    const records = await AdapterRecords.open(options.store, (warning) => options.onWarning?.(warning));
+    return new AdapterRegistry(options, records);
   }
 
   /** Bytes of adapters in memory. */
@@ -116,19 +118,23 @@ export class AdapterRegistry implements AdapterDirectory, ModelAdapters {
   }
 
   async load({ id, modelId, source, name, activate = false }: LoadAdapterRequest): Promise<ServedAdapter> {
-    const { model } = this.sideOf(modelId);
+    const side = this.sideOf(modelId);
+    const { model } = side;
     this.checkNew(id, name ?? id);
     const bringIn = (one: AdapterEntry): Promise<void> => this.bringIn(one);
     const entry = new AdapterEntry({ id, name: name ?? id, model, source, bringIn });
     this.entries.set(id, entry);
     try {
       await this.takeIn(entry);
+      if (activate) await this.saveActive(side, entry);
+      else {
+        await this.records.save();
+        this.enter(entry);
+      }
     } catch (error) {
       await this.giveUp(entry);
       throw error;
     }
-    this.publish('loaded', entry);
-    if (activate) await this.activate(modelId, id);
     return entry;
   }
 
@@ -136,14 +142,13 @@ export class AdapterRegistry implements AdapterDirectory, ModelAdapters {
     const side = this.sideOf(modelId);
     const entry = adapterId === null ? undefined : this.pick(side, adapterId, 'adapter');
     if (entry?.status === 'failed') throw notNow(entry, 'adapter');
-    if (entry === side.active) return;
-    this.setActive(side, entry);
-    await this.save();
+    if (entry === side.active && entry?.id === this.records.activeOf(modelId)) return;
+    await this.saveActive(side, entry);
   }
 
   async unload(id: string): Promise<boolean> {
     const entry = this.entries.get(id);
-    if (entry === undefined) return this.forget(id);
+    if (entry === undefined) return this.records.forget(id);
     if (entry.status === 'loading') throw notNow(entry, 'id');
     entry.unloading ??= this.drain(entry);
     await entry.unloading;
@@ -151,31 +156,24 @@ export class AdapterRegistry implements AdapterDirectory, ModelAdapters {
   }
 
   targetsOf(modelId: string): LoraTargets {
-    const modules = new Set<string>();
-    const gains = new Set<string>();
-    for (const { model, facts } of this.stored.values()) {
-      if (model !== modelId) continue;
-      for (const module of facts.modules) {
-        modules.add(module);
-        if (facts.method === 'DORA') gains.add(module);
-      }
-    }
-    return { modules, gains };
+    return this.records.targetsOf(modelId);
   }
 
   async modelLoaded(model: ServedModel): Promise<void> {
-    const side: ModelSide = { model, active: undefined };
-    const known = [...this.stored.values()].filter(({ model: modelId }) => modelId === model.id);
-    const entries = await Promise.all(known.map((stored) => this.restore(model, stored)));
+    const side: ModelSide = { model, active: undefined, lastAsked: {} };
+    const known = this.records.ofModel(model.id);
+    const restored = await Promise.all(
+      known.map(async (record) => ({ record, entry: await this.restore(model, record) })),
+    );
     this.sides.set(model.id, side);
-    for (const entry of entries) {
-      // unloaded while its folder was looked for
-      if (!this.stored.has(entry.id)) continue;
+    for (const { record, entry } of restored) {
+      // unloaded while its folder was looked for; its id may be another's by now
+      if (this.records.get(entry.id) !== record) continue;
       this.entries.set(entry.id, entry);
       this.publish(entry.status === 'failed' ? 'failed' : 'loaded', entry);
     }
-    const active = this.entries.get(this.storedActive.get(model.id) ?? '');
-    if (active !== undefined) this.setActive(side, active);
+    const active = this.entries.get(this.records.activeOf(model.id) ?? '');
+    if (active?.model === model) this.setActive(side, active);
   }
 
   modelUnloaded(modelId: string): void {
@@ -192,7 +190,7 @@ export class AdapterRegistry implements AdapterDirectory, ModelAdapters {
     }
   }
 
-  /** From its files into service. */
+  /** From its files into memory. */
   private async takeIn(entry: AdapterEntry): Promise<void> {
     const { facts, weights } = await this.options.reader.load(entry.source, baseOf(entry.model));
     entry.facts = facts;
@@ -200,10 +198,33 @@ export class AdapterRegistry implements AdapterDirectory, ModelAdapters {
     this.checkPresent(entry);
     await this.residency.admit(entry, () => entry.model.engine.addAdapter(entry.id, weights));
     this.checkPresent(entry);
-    this.stored.set(entry.id, entry.stored);
-    await this.save();
+    this.records.add(entry.stored);
+  }
+
+  /** From memory into service. */
+  private enter(entry: AdapterEntry): void {
     this.checkPresent(entry);
     entry.status = 'ready';
+    this.publish('loaded', entry);
+  }
+
+  /** Makes one active, or none, once that is on the disk; where it cannot be saved the model goes on as it was. */
+  private async saveActive(side: ModelSide, entry: AdapterEntry | undefined): Promise<void> {
+    const asked = {};
+    side.lastAsked = asked;
+    this.records.setActive(side.model.id, entry?.id);
+    const isServed = (): boolean => this.sides.get(side.model.id) === side;
+    try {
+      await this.records.save();
+      if (entry?.status === 'loading') this.enter(entry);
+      if (entry?.status === 'draining' && isServed()) throw notNow(entry, 'adapter');
+    } catch (error) {
+      // else a later activation is on its way
+      if (side.lastAsked === asked) this.records.setActive(side.model.id, side.active?.id);
+      throw error;
+    }
+    // a model that was unloaded meanwhile has it when it comes back
+    if (isServed()) this.setActive(side, entry);
   }
 
   /** Leaves nothing of an adapter that could not be loaded. */
@@ -211,10 +232,10 @@ export class AdapterRegistry implements AdapterDirectory, ModelAdapters {
     entry.status = 'failed';
     await this.residency.retire(entry);
     if (this.entries.get(entry.id) === entry) this.entries.delete(entry.id);
-    if (this.stored.get(entry.id) === entry.stored) {
-      this.stored.delete(entry.id);
+    if (this.records.get(entry.id) === entry.stored) {
+      this.records.remove(entry.id);
       // where the disk is what failed, the next save that succeeds does it
-      await this.save().catch(() => {});
+      await this.records.save().catch(() => {});
     }
     this.publish('failed', entry);
   }
@@ -224,23 +245,20 @@ export class AdapterRegistry implements AdapterDirectory, ModelAdapters {
     const side = this.sides.get(entry.model.id);
     if (side?.active === entry) this.setActive(side, undefined);
     // a restart from now on does without it
-    this.stored.delete(entry.id);
+    const wasAsked = this.records.activeOf(entry.model.id) === entry.id;
+    this.records.remove(entry.id);
+    // an activation of it that is on its way to the disk will be refused
+    if (wasAsked) this.records.setActive(entry.model.id, side?.active?.id);
     await entry.idle();
     await this.residency.retire(entry);
     const present = this.entries.get(entry.id) === entry;
     if (present) this.entries.delete(entry.id);
-    await this.save();
-    if (present) this.publish('unloaded', entry);
-  }
-
-  /** Forgets an adapter whose model is not in service. */
-  private async forget(id: string): Promise<boolean> {
-    const stored = this.stored.get(id);
-    if (stored === undefined) return false;
-    this.stored.delete(id);
-    if (this.storedActive.get(stored.model) === id) this.storedActive.delete(stored.model);
-    await this.save();
-    return true;
+    try {
+      await this.records.save();
+    } finally {
+      // gone it is, whether the file says so or has to wait for the next save
+      if (present) this.publish('unloaded', entry);
+    }
   }
 
   /** An adapter that the file remembers; its factors are read when a request names it. */
@@ -290,26 +308,20 @@ export class AdapterRegistry implements AdapterDirectory, ModelAdapters {
 
   private setActive(side: ModelSide, entry: AdapterEntry | undefined): void {
     const before = side.active;
+    if (entry === before) return;
     side.active = entry;
-    if (entry !== undefined) {
-      this.storedActive.set(side.model.id, entry.id);
-      this.publish('activated', entry);
-    } else if (before !== undefined) {
-      this.storedActive.delete(side.model.id);
-      this.publish('deactivated', before);
-    }
+    if (entry !== undefined) this.publish('activated', entry);
+    else if (before !== undefined) this.publish('deactivated', before);
   }
 
   private choose(side: ModelSide, choices: readonly AdapterChoice[]): readonly ChosenAdapter[] {
     const seen = new Set<string>();
     return choices.map(({ id, weight }) => {
       const entry = this.pick(side, id, 'adapters');
-      if (seen.has(id)) throw badChoice(`each adapter once, ${id} came twice. Add its weights up`);
+      if (seen.has(id)) throw chosenTwice(id);
       seen.add(id);
       const amount = weight ?? 1;
-      if (!(Math.abs(amount) <= MAX_WEIGHT)) {
-        throw badChoice(`a weight of ${id} from -${MAX_WEIGHT} to ${MAX_WEIGHT}, ${amount} came. Choose a smaller one`);
-      }
+      if (!(Math.abs(amount) <= MAX_WEIGHT)) throw badWeight(id, MAX_WEIGHT, amount);
       return { entry, weight: amount };
     });
   }
@@ -331,10 +343,10 @@ export class AdapterRegistry implements AdapterDirectory, ModelAdapters {
 
   private checkNew(id: string, name: string): void {
     checkNames(id, name);
-    const owner = this.entries.get(id)?.model.id ?? this.stored.get(id)?.model;
+    const owner = this.entries.get(id)?.model.id ?? this.records.get(id)?.model;
     if (owner !== undefined) throw idTaken(id, owner);
     const { maxAdapters } = this.options;
-    if (new Set([...this.entries.keys(), ...this.stored.keys()]).size >= maxAdapters) throw tooMany(maxAdapters);
+    if (new Set([...this.entries.keys(), ...this.records.ids]).size >= maxAdapters) throw tooMany(maxAdapters);
   }
 
   /** The model may be unloaded while an adapter of it is being loaded. */
@@ -353,12 +365,8 @@ export class AdapterRegistry implements AdapterDirectory, ModelAdapters {
     return modelId === undefined ? all : all.filter(({ model }) => model.id === modelId);
   }
 
-  private save(): Promise<void> {
-    return this.options.store.save({ adapters: [...this.stored.values()], active: new Map(this.storedActive) });
-  }
-
   private publish(change: AdapterChange['change'], adapter: AdapterEntry): void {
-    this.feed.publish({ change, model: adapter.model, adapter });
+    this.feed.publish({ change, model: adapter.model, adapter: adapter.snapshot() });
   }
 }
 

@@ -6,8 +6,10 @@
  * in steady use would keep the first in line out for ever. All adapters of one asker get their room in one step, and an
  * asker that waits holds none: no two can wait for each other.
  */
+import { mebibytes } from '../../storage/byte-size.ts';
 import type { Clock } from '../engine/clock.ts';
 import { invariant, RuntimeError } from '../errors.ts';
+import { RETRY_MS } from '../retry.ts';
 
 export interface Tenant {
   readonly id: string;
@@ -21,7 +23,7 @@ export interface ResidencyOptions {
   readonly budgetBytes: number;
   /** Askers that may wait for room; one more is refused with OVERLOADED. */
   readonly maxWaiting: number;
-  /** Milliseconds that one may wait for room; then TIMEOUT. */
+  /** Milliseconds that one may wait, for room and for what is on its way in together; then TIMEOUT. */
   readonly waitMs: number;
   readonly clock: Clock;
 }
@@ -45,9 +47,6 @@ interface Waiter {
   readonly tenants: readonly Tenant[];
   readonly grant: (hold: Hold) => void;
 }
-
-const RETRY_MS = 1000;
-const MEBIBYTE = 1024 * 1024;
 
 export class AdapterResidency {
   /** The least recently used first. */
@@ -83,22 +82,27 @@ export class AdapterResidency {
   }
 
   /**
-   * Resolves when all are in memory, which must fit; undefined when the signal was aborted before there was room.
+   * Resolves when all are in memory, which must fit; undefined when the signal was aborted before they were.
    * Rejects with what `bringIn` rejects with, TIMEOUT or OVERLOADED.
    */
   async hold(tenants: readonly Tenant[], signal?: AbortSignal): Promise<Hold | undefined> {
     invariant(bytesOf(tenants) <= this.options.budgetBytes, 'nobody waits for more room than there is');
     if (signal?.aborted) return undefined;
+    const { clock, waitMs } = this.options;
+    const deadline = clock.now() + waitMs;
     const atOnce = this.queue.length === 0 ? this.reserve(tenants) : undefined;
     const hold = atOnce ?? (await this.wait(tenants, signal));
     if (hold === undefined) return undefined;
+    const arrivals = hold.slots.flatMap(({ arrival }) => arrival ?? []);
+    if (arrivals.length === 0) return hold;
     try {
-      await Promise.all(hold.slots.map(({ arrival }) => arrival));
-      return hold;
+      if (await this.arrive(arrivals, deadline, signal)) return hold;
     } catch (error) {
       this.release(hold);
       throw error;
     }
+    this.release(hold);
+    return undefined;
   }
 
   release({ slots }: Hold): void {
@@ -127,6 +131,29 @@ export class AdapterResidency {
     this.serveQueue();
     // whoever asked for it hears of a failure
     await slot.arrival?.catch(() => {});
+  }
+
+  /** Resolves when all are there; false when the signal was aborted before. They go on coming for whoever asks next. */
+  private arrive(arrivals: readonly Promise<void>[], deadline: number, signal?: AbortSignal): Promise<boolean> {
+    const { clock, waitMs } = this.options;
+    return new Promise<boolean>((resolve, reject) => {
+      const leave = (): void => end(() => resolve(false));
+      const cancelTimer = clock.after(Math.max(0, deadline - clock.now()), () => {
+        const message = `Expected its adapters to be in memory within ${waitMs} ms, they were still being read. Send it again later.`;
+        end(() => reject(new RuntimeError('TIMEOUT', message, { limit: 'GISTQL_REQUEST_TIMEOUT_MS' })));
+      });
+      const end = (settle: () => void): void => {
+        cancelTimer();
+        signal?.removeEventListener('abort', leave);
+        settle();
+      };
+      signal?.addEventListener('abort', leave, { once: true });
+      if (signal?.aborted) leave();
+      Promise.all(arrivals).then(
+        () => end(() => resolve(true)),
+        (error: unknown) => end(() => reject(error)),
+      );
+    });
   }
 
   private wait(tenants: readonly Tenant[], signal: AbortSignal | undefined): Promise<Hold | undefined> {
@@ -250,8 +277,4 @@ function isIdle(slot: Slot): boolean {
 
 function bytesOf(tenants: readonly Tenant[]): number {
   return tenants.reduce((sum, { memoryBytes }) => sum + memoryBytes, 0);
-}
-
-function mebibytes(bytes: number): string {
-  return `${(bytes / MEBIBYTE).toFixed(1)} MiB`;
 }

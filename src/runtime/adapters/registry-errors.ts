@@ -11,11 +11,11 @@ const LONGEST_NAME = 200;
 
 export function checkNames(id: string, name: string): void {
   if (!ADAPTER_ID.test(id)) {
-    const message = `Expected id to be letters, digits, '.', '_' and '-', ${quoted(id)} came.`;
+    const message = `Expected id to be 1 to 128 letters, digits, '.', '_' and '-', a letter or digit first, ${quoted(id)} came. Choose another.`;
     throw new RuntimeError('BAD_USER_INPUT', message, { argument: 'id' });
   }
   if (name.length > 0 && name.length <= LONGEST_NAME) return;
-  const message = `Expected a name of 1 to ${LONGEST_NAME} characters, one of ${name.length} came.`;
+  const message = `Expected a name of 1 to ${LONGEST_NAME} characters, one of ${name.length} came. ${name === '' ? 'Leave it out to take the id' : 'Shorten it'}.`;
   throw new RuntimeError('BAD_USER_INPUT', message, { argument: 'name' });
 }
 
@@ -30,7 +30,7 @@ export function tooMany(most: number): RuntimeError {
 }
 
 export function unknownModel(id: string, known: readonly string[]): RuntimeError {
-  const message = `Expected the id of a loaded model (${listed(known) || 'none'}), ${quoted(id)} came.`;
+  const message = `Expected the id of a loaded model (${listed(known) || 'none'}), ${quoted(id)} came. Choose one of them, or load it first.`;
   return new RuntimeError('NOT_FOUND', message, { argument: 'model' });
 }
 
@@ -44,29 +44,35 @@ export function unknownAdapter(
   known: readonly string[],
   came: { readonly id: string; readonly argument: string },
 ): RuntimeError {
-  const message = `Expected the id of a loaded adapter of model ${modelId} (${listed(known) || 'none'}), ${quoted(came.id)} came.`;
+  const message = `Expected the id of a loaded adapter of model ${modelId} (${listed(known) || 'none'}), ${quoted(came.id)} came. Choose one of them, or load it first.`;
   return new RuntimeError('NOT_FOUND', message, { argument: came.argument });
 }
 
 export function otherModel(modelId: string, { id, model }: ServedAdapter, argument: string): RuntimeError {
-  const message = `Expected an adapter of model ${modelId}, ${id} came, which is one of ${model.id}.`;
+  const message = `Expected an adapter of model ${modelId}, ${id} came, which is one of ${model.id}. Ask that model, or load the adapter for this one under another id.`;
   return new RuntimeError('BAD_USER_INPUT', message, { argument });
 }
 
-export function badChoice(expected: string): RuntimeError {
-  return new RuntimeError('BAD_USER_INPUT', `Expected ${expected}.`, { argument: 'adapters' });
+export function chosenTwice(id: string): RuntimeError {
+  const message = `Expected each adapter once, ${id} came twice. Add its weights up.`;
+  return new RuntimeError('BAD_USER_INPUT', message, { argument: 'adapters' });
+}
+
+export function badWeight(id: string, most: number, came: number): RuntimeError {
+  const message = `Expected a weight of ${id} from -${most} to ${most}, ${came} came. Choose a smaller one.`;
+  return new RuntimeError('BAD_USER_INPUT', message, { argument: 'adapters' });
 }
 
 const ADVICE = {
-  loading: ' Wait until it is loaded.',
-  draining: ' Choose another.',
-  failed: ' Mend its files.',
-  ready: '',
+  loading: 'Wait until it is loaded.',
+  draining: 'Choose another.',
+  failed: 'Mend its files.',
+  ready: 'Send it again.',
 } as const;
 
 /** The refusal of an adapter whose status does not allow what was asked. */
 export function notNow({ id, status }: ServedAdapter, argument: string): RuntimeError {
-  const message = `Expected an adapter with status READY, ${id} is ${status.toUpperCase()}.${ADVICE[status]}`;
+  const message = `Expected an adapter with status READY, ${id} is ${status.toUpperCase()}. ${ADVICE[status]}`;
   return new RuntimeError('CONFLICT', message, { argument });
 }
 
@@ -87,7 +93,7 @@ export function asBrokenFiles(id: string, cause: unknown): RuntimeError | undefi
   // the source was fine when the adapter was loaded: no fault of the one who asks now
   return new RuntimeError(
     'INVALID_ADAPTER',
-    `Expected the files of ${id} to be there still. ${cause.message}`,
+    `Expected the files of ${id} to be where they were. ${cause.message} Put them back, or unload the adapter.`,
     {},
     { cause },
   );

@@ -50,6 +50,7 @@ export interface AdapterChange {
    */
   readonly change: 'loaded' | 'activated' | 'deactivated' | 'unloaded' | 'failed';
   readonly model: ServedModel;
+  /** As it was then, not as it is when the change is read. */
   readonly adapter: ServedAdapter;
 }
 
@@ -80,9 +81,15 @@ export interface AdapterDirectory {
   activeOf(modelId: string): ServedAdapter | undefined;
   /** Rejects with BAD_USER_INPUT, NOT_FOUND, CONFLICT, INVALID_ADAPTER or INCOMPATIBLE_ADAPTER; leaves nothing then. */
   load(request: LoadAdapterRequest): Promise<ServedAdapter>;
-  /** Waits for the requests that have it, then frees it. False when there is no such adapter. */
+  /**
+   * Waits for the requests that have it, then frees it. False when there is no such adapter. Rejects when that could not
+   * be written to the disk: it is gone all the same, but for an adapter whose model is not in service.
+   */
   unload(id: string): Promise<boolean>;
-  /** From the next request on; null: the model's own weights. Rejects with NOT_FOUND, BAD_USER_INPUT or CONFLICT. */
+  /**
+   * From the next request on once it resolves; null: the model's own weights. Rejects with NOT_FOUND, BAD_USER_INPUT or
+   * CONFLICT, or when it could not be written to the disk; all is as it was then.
+   */
   activate(modelId: string, adapterId: string | null): Promise<void>;
   /**
    * The adapters of a request: null the active one, an empty list none, else their weighted sum.

@@ -100,6 +100,11 @@ function checkStrategy(options: DecodingOptions, settled: { doSample: boolean; n
   }
 }
 
+/** Whether tokens will be drawn: a strategy asked for in the request outranks the other one in the model's defaults. */
+export function willSample(options: DecodingOptions, defaults: DecodingOptions): boolean {
+  return options.doSample ?? ((options.numBeams ?? 1) > 1 ? false : (defaults.doSample ?? false));
+}
+
 /**
  * Merges the request over the model's defaults over those of transformers. What only the defaults say and the chosen
  * strategy has no use for is left aside. Throws BAD_USER_INPUT (out of range) or UNSUPPORTED_ARGUMENT.
@@ -109,8 +114,7 @@ export function parseSamplingParams(options: DecodingOptions, context: ParseCont
   checkRanges(options, maxRows);
   const pick = <K extends keyof DecodingOptions, F>(key: K, fallback: F): NonNullable<DecodingOptions[K]> | F =>
     options[key] ?? defaults[key] ?? fallback;
-  // a strategy asked for in the request outranks the other one in the model's defaults
-  const doSample = options.doSample ?? ((options.numBeams ?? 1) > 1 ? false : (defaults.doSample ?? false));
+  const doSample = willSample(options, defaults);
   // defaults made for a larger server yield to this one's row limit
   const numBeams = options.numBeams ?? (doSample ? 1 : Math.min(defaults.numBeams ?? 1, maxRows));
   checkStrategy(options, { doSample, numBeams });

@@ -4,6 +4,9 @@ import type { GeneratedSequence, TokensAppended } from '../decoding/decoding-str
 import type { SamplingParams } from '../decoding/sampling-params.ts';
 import type { WeightedAdapter } from '../lora/lora-weights.ts';
 
+/** background: it gives its rows to interactive requests whenever they have too few. */
+export type RequestPriority = 'interactive' | 'background';
+
 export interface GenerationRequest {
   readonly id: string;
   /** Encoder-decoder: the source, end token included. */
@@ -13,6 +16,8 @@ export interface GenerationRequest {
   readonly adapters: readonly WeightedAdapter[];
   /** Whether `TokensAppended` events are wanted while it runs. */
   readonly stream: boolean;
+  /** Default: interactive. */
+  readonly priority?: RequestPriority;
 }
 
 /** Milliseconds, measured in the worker with a monotonic clock. */

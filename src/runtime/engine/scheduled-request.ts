@@ -41,6 +41,8 @@ export class ScheduledRequest {
   sourceLength = 0;
   /** Steps since it was last given its rows. */
   stepsInSlice = 0;
+  /** Interactive requests that went before it. */
+  overtakenBy = 0;
   readonly section: SectionName;
   readonly moments: Moments;
 

@@ -1,6 +1,8 @@
 /**
- * Who runs next: first come, first served, as many as fit the row limit. Pure policy: it moves nothing and knows no
- * cache. A request that has run for a whole time slice gives way when others wait, so that long ones starve nobody.
+ * Who runs next: first come, first served, as many as fit the row limit, interactive requests before background ones.
+ * Pure policy: it moves nothing and knows no cache. A request that has run for a whole time slice gives way when others
+ * wait, so that long ones starve nobody; a background request gives way to interactive ones at once, until so many went
+ * before it that it counts as one of them.
  */
 import { invariant } from '../errors.ts';
 import type { ScheduledRequest } from './scheduled-request.ts';
@@ -14,7 +16,11 @@ export interface SchedulerOptions {
   readonly timeSliceSteps: number;
 }
 
+/** Interactive requests that may go before a background one: with more, it would wait for ever on a busy server. */
+const MOST_OVERTAKING = 256;
+
 export class Scheduler {
+  /** In order: those that yield come after those that do not. */
   private waiting: ScheduledRequest[] = [];
   private readonly running = new Set<ScheduledRequest>();
 
@@ -34,7 +40,7 @@ export class Scheduler {
 
   add(request: ScheduledRequest): void {
     invariant(request.rowDemand <= this.options.maxRows, 'a request fits the row limit');
-    this.waiting.push(request);
+    this.enqueue(request);
   }
 
   /** Takes out of the queue and of the running set whatever `leaves` says, and returns it. */
@@ -46,21 +52,27 @@ export class Scheduler {
     return gone;
   }
 
-  /** The running requests that give way now; they go to the end of the queue. */
+  /** The running requests that give way now; those that yield are the first of their kind again, others the last. */
   preempt(): readonly ScheduledRequest[] {
     const [next] = this.waiting;
     if (next === undefined) return [];
     let free = this.freeRows();
     const leaving: ScheduledRequest[] = [];
-    for (const request of this.running) {
+    const running = [...this.running];
+    // the latest of those that yield have the least to lose
+    const yielding = yields(next) ? [] : running.filter(yields).reverse();
+    const tired = running.filter((one) => one.stepsInSlice >= this.options.timeSliceSteps);
+    for (const request of new Set([...yielding, ...tired])) {
       if (free >= next.rowDemand) break;
-      if (request.stepsInSlice < this.options.timeSliceSteps) continue;
       leaving.push(request);
       free += request.rowDemand;
     }
     if (free < next.rowDemand) return [];
-    for (const request of leaving) this.running.delete(request);
-    this.waiting.push(...leaving);
+    for (const request of leaving) {
+      this.running.delete(request);
+      if (yielding.includes(request)) this.waiting.splice(this.firstYielding(), 0, request);
+      else this.enqueue(request);
+    }
     return leaving;
   }
 
@@ -88,9 +100,29 @@ export class Scheduler {
     return admitted;
   }
 
+  /** Behind its own kind. */
+  private enqueue(request: ScheduledRequest): void {
+    if (yields(request)) {
+      this.waiting.push(request);
+      return;
+    }
+    const place = this.firstYielding();
+    for (const overtaken of this.waiting.slice(place)) overtaken.overtakenBy++;
+    this.waiting.splice(place, 0, request);
+  }
+
+  private firstYielding(): number {
+    const place = this.waiting.findIndex(yields);
+    return place < 0 ? this.waiting.length : place;
+  }
+
   private freeRows(): number {
     let used = 0;
     for (const request of this.running) used += request.rowDemand;
     return this.options.maxRows - used;
   }
+}
+
+function yields({ request, overtakenBy }: ScheduledRequest): boolean {
+  return request.priority === 'background' && overtakenBy < MOST_OVERTAKING;
 }

@@ -8,7 +8,8 @@
  *
  * The graphs of a worker have LoRA inputs for the matrices that its adapters change, and no others, because each costs
  * every request a little. An adapter that changes more is brought in by a new worker, started beside the one that goes
- * on answering; then new requests go to the new one, and the old one ends when it has answered what it has.
+ * on answering; then new requests go to the new one, and the old one ends when it has answered what it has. Should the
+ * old one end by itself meanwhile, the new one is what was to be started anyway.
  */
 
 import { RuntimeError } from '../errors.ts';
@@ -16,6 +17,7 @@ import type { LoraTargets } from '../graph/lora.ts';
 import { covers, joinTargets, noTargets, targetsOf } from '../lora/lora-targets.ts';
 import { bytesOf, type LoraWeights } from '../lora/lora-weights.ts';
 import { noteSharedMemory } from '../lora/shared-memory.ts';
+import { RETRY_MS } from '../retry.ts';
 import type { Clock } from './clock.ts';
 import type { EmbeddingLayer, EngineClient, EngineStatus, WorkerConnection } from './engine-client.ts';
 import type { GenerateOptions, GenerationOutput, GenerationRequest } from './generation-request.ts';
@@ -58,12 +60,6 @@ export interface SupervisorOptions<Facts> {
   readonly clock: Clock;
 }
 
-interface StartedWorker<Facts> {
-  readonly client: WorkerConnection;
-  readonly facts: Facts;
-  readonly life: WorkerLife;
-}
-
 type State =
   | { readonly status: 'ready'; readonly client: WorkerConnection }
   | { readonly status: 'restarting'; readonly expectedAt: number; readonly cancelTimer: () => void }
@@ -72,8 +68,6 @@ type State =
 
 /** What clients are told to wait when the worker should be back by now. */
 const LEAST_RETRY_MS = 100;
-/** What clients of a model that goes are told to wait before they try another server. */
-const DRAIN_RETRY_MS = 1000;
 
 export class SupervisedEngine<Facts = unknown> implements EngineClient {
   private readonly clock: Clock;
@@ -106,7 +100,7 @@ export class SupervisedEngine<Facts = unknown> implements EngineClient {
     options: SupervisorOptions<Facts>,
   ): Promise<{ readonly engine: SupervisedEngine<Facts>; readonly facts: Facts }> {
     const engine = new SupervisedEngine(options);
-    const facts = await engine.launch();
+    const facts = await engine.launch(engine.newLife());
     options.stopping?.addEventListener('abort', engine.retire, { once: true });
     return { engine, facts };
   }
@@ -129,7 +123,7 @@ export class SupervisedEngine<Facts = unknown> implements EngineClient {
   }
 
   async addAdapter(key: string, weights: LoraWeights): Promise<void> {
-    if (this.state.status === 'draining') throw overloaded('it is being stopped', DRAIN_RETRY_MS);
+    if (this.state.status === 'draining') throw overloaded('it is being stopped', RETRY_MS);
     const client = this.client();
     this.adapters.set(key, weights);
     noteSharedMemory(bytesOf(weights));
@@ -180,21 +174,30 @@ export class SupervisedEngine<Facts = unknown> implements EngineClient {
     this.state = { status: 'draining', client: undefined };
   };
 
-  private async launch(): Promise<Facts> {
-    const started = await this.startWorker();
+  /** Starts the worker that is to be in service next. */
+  private async launch(life: WorkerLife): Promise<Facts> {
+    this.expected = life;
+    const { client, facts } = await this.startWorker(life);
     // it may have ended between being ready and here
-    if (started.life !== this.expected) return started.facts;
-    if (this.leaving.signal.aborted) {
-      await started.client.close();
-      return started.facts;
+    if (this.ended.has(life)) return facts;
+    if (this.leaving.signal.aborted || life !== this.expected) {
+      await client.close();
+      return facts;
     }
     this.policy.started();
-    this.putInService(started);
-    return started.facts;
+    this.putInService(client, life);
+    return facts;
   }
 
-  private async startWorker(expected = true): Promise<StartedWorker<Facts>> {
+  private async startWorker(life: WorkerLife): Promise<{ readonly client: WorkerConnection; readonly facts: Facts }> {
     const begun = this.clock.now();
+    const started = await this.options.start(life);
+    this.startMs = this.clock.now() - begun;
+    return started;
+  }
+
+  /** What a worker is to be started with, for all adapters that there are now. */
+  private newLife(): WorkerLife {
     const adapters = new Map(this.adapters);
     // what adapters needed that are out of memory now, they will need again
     const known = joinTargets(this.options.targets ?? noTargets, this.targets);
@@ -205,13 +208,10 @@ export class SupervisedEngine<Facts = unknown> implements EngineClient {
       onEnded: (cause) => this.workerEnded(life, cause),
       signal: this.leaving.signal,
     };
-    if (expected) this.expected = life;
-    const { client, facts } = await this.options.start(life);
-    this.startMs = this.clock.now() - begun;
-    return { client, facts, life };
+    return life;
   }
 
-  private putInService({ client, life }: StartedWorker<Facts>): void {
+  private putInService(client: WorkerConnection, life: WorkerLife): void {
     this.expected = life;
     this.state = { status: 'ready', client };
     this.targets = life.targets;
@@ -223,21 +223,32 @@ export class SupervisedEngine<Facts = unknown> implements EngineClient {
     }
   }
 
-  /** Starts a worker for all adapters there are and puts it in the place of the one in service. */
+  /** Starts a worker for all adapters there are and puts it in the place of the one in service, or of one that ended. */
   private async replace(): Promise<void> {
-    const started = await this.startWorker(false).catch((cause: unknown) => {
-      throw this.leaving.signal.aborted ? overloaded('it is being stopped', DRAIN_RETRY_MS) : cause;
+    const life = this.newLife();
+    const { client } = await this.startWorker(life).catch((cause: unknown) => {
+      throw this.leaving.signal.aborted ? overloaded('it is being stopped', RETRY_MS) : cause;
     });
     const { state } = this;
     // it may have ended between being ready and here
-    if (this.ended.has(started.life)) throw interrupted('It is started again', LEAST_RETRY_MS, undefined);
-    if (state.status !== 'ready') {
-      // the old one ended, or is being stopped: what follows that takes all adapters along
-      await started.client.close();
-      throw overloaded('its worker ended meanwhile', LEAST_RETRY_MS);
+    if (this.ended.has(life)) throw interrupted('It is started again', LEAST_RETRY_MS, undefined);
+    if (state.status === 'draining') {
+      await client.close();
+      throw overloaded('it is being stopped', RETRY_MS);
     }
-    const old = state.client;
-    this.putInService(started);
+    if (state.status === 'ready') {
+      this.putInService(client, life);
+      this.letEnd(state.client);
+      return;
+    }
+    if (state.status === 'restarting') state.cancelTimer();
+    this.policy.started();
+    this.putInService(client, life);
+    this.options.onEvent?.({ type: 'restarted', startMs: this.startMs });
+  }
+
+  /** A worker that has been replaced answers what it has. */
+  private letEnd(old: WorkerConnection): void {
     this.retiring.set(
       old,
       old.close().finally(() => this.retiring.delete(old)),
@@ -245,13 +256,15 @@ export class SupervisedEngine<Facts = unknown> implements EngineClient {
   }
 
   private relaunch(): void {
-    this.starting = this.launch().then(
+    const life = this.newLife();
+    this.starting = this.launch(life).then(
       () => {
-        if (this.state.status === 'ready') this.options.onEvent?.({ type: 'restarted', startMs: this.startMs });
+        const inService = life === this.expected && this.state.status === 'ready';
+        if (inService) this.options.onEvent?.({ type: 'restarted', startMs: this.startMs });
       },
       (cause: unknown) => {
-        // a start that was called off
-        if (this.state.status !== 'draining') this.workerEnded(this.expected, cause);
+        // a start that was called off, or that another came before
+        if (life === this.expected && this.state.status !== 'draining') this.workerEnded(life, cause);
       },
     );
   }
@@ -264,7 +277,7 @@ export class SupervisedEngine<Facts = unknown> implements EngineClient {
     if (this.state.status === 'draining' || this.options.stopping?.aborted) {
       this.state = { status: 'draining', client: undefined };
       this.options.onEvent?.({ type: 'ended', cause, failureCount: 1, restartInMs: undefined });
-      return interrupted('It was being stopped', DRAIN_RETRY_MS, cause);
+      return interrupted('It was being stopped', RETRY_MS, cause);
     }
     const delayMs = this.policy.failed();
     const { failureCount } = this.policy;
@@ -286,7 +299,7 @@ export class SupervisedEngine<Facts = unknown> implements EngineClient {
         return state.client;
       case 'draining':
         if (state.client !== undefined) return state.client;
-        throw overloaded('it is being stopped', DRAIN_RETRY_MS);
+        throw overloaded('it is being stopped', RETRY_MS);
       case 'restarting':
         throw overloaded('its worker is being started again', this.retryAfterMs(state.expectedAt));
       case 'failed':

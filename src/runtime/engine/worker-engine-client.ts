@@ -3,12 +3,13 @@ import type { Worker } from 'node:worker_threads';
 import type { TokensAppended } from '../decoding/decoding-strategy.ts';
 import { RuntimeError } from '../errors.ts';
 import type { LoraWeights } from '../lora/lora-weights.ts';
+import { RETRY_MS } from '../retry.ts';
 import { startWorker } from '../start-worker.ts';
+import { fromTransfer } from '../transfer-error.ts';
 import type { EmbeddingLayer, WorkerConnection } from './engine-client.ts';
 import type { GenerateOptions, GenerationOutput, GenerationRequest } from './generation-request.ts';
 import type { StepTrace } from './step-plan.ts';
 import type { WorkerLife } from './supervised-engine.ts';
-import { fromTransfer } from './transfer-error.ts';
 import type { FromWorker, ModelSetup, ToWorker, WorkerSetup } from './worker-messages.ts';
 
 interface EngineLimits {
@@ -44,15 +45,13 @@ interface PendingEmbed {
   readonly reject: (error: unknown) => void;
 }
 
-/** What a full queue tells clients to wait until the mean of the last answers is known. */
-const FIRST_RETRY_MS = 1000;
-
 export class WorkerEngineClient implements WorkerConnection {
   private readonly pending = new Map<string, Pending>();
   private readonly embeds = new Map<number, PendingEmbed>();
   private outbox: GenerationRequest[] = [];
   private nextEmbedId = 0;
-  private meanTotalMs = FIRST_RETRY_MS;
+  /** What a full queue tells clients to wait: the mean of the last answers, once there are any. */
+  private meanTotalMs = RETRY_MS;
   private closing: Promise<void> | undefined;
   private loaded = false;
   private exitError: RuntimeError | undefined;

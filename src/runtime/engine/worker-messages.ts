@@ -1,11 +1,11 @@
 /** What the serving thread and an inference worker say to each other. Plain data: it is cloned on the way. */
 
 import type { TokensAppended } from '../decoding/decoding-strategy.ts';
-import type { ErrorCode, ErrorDetails } from '../errors.ts';
 import type { LoraTargets } from '../graph/lora.ts';
 import type { LoraWeights } from '../lora/lora-weights.ts';
 import type { ModelConfig } from '../models/model-config.ts';
 import type { PieceVocabulary } from '../tokenizer/text-tail.ts';
+import type { TransferredError } from '../transfer-error.ts';
 import type { EmbeddingLayer } from './engine-client.ts';
 import type { GenerationOutput, GenerationRequest } from './generation-request.ts';
 import type { SchedulerOptions } from './scheduler.ts';
@@ -28,13 +28,6 @@ export interface WorkerSetup extends ModelSetup {
   /** The adapters that it starts with, by key; its graphs have LoRA inputs for them and for `targets`. */
   readonly adapters: ReadonlyMap<string, LoraWeights>;
   readonly targets: LoraTargets;
-}
-
-export interface TransferredError {
-  readonly code: ErrorCode;
-  readonly message: string;
-  readonly details: ErrorDetails;
-  readonly stack: string | undefined;
 }
 
 export type ToWorker =

@@ -4,9 +4,9 @@ import { createStrategy } from '../decoding/create-strategy.ts';
 import { invariant } from '../errors.ts';
 import { loadT5Runner } from '../models/load-t5.ts';
 import { TextTail } from '../tokenizer/text-tail.ts';
+import { toTransfer } from '../transfer-error.ts';
 import { Engine } from './engine.ts';
 import type { ModelRunner } from './model-runner.ts';
-import { toTransfer } from './transfer-error.ts';
 import type { FromWorker, ToWorker, WorkerSetup } from './worker-messages.ts';
 
 const port = parentPort;

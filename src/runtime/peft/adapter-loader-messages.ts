@@ -1,5 +1,5 @@
 /** What the serving thread and the adapter loader's thread say to each other. Plain data: it is cloned on the way. */
-import type { TransferredError } from '../engine/worker-messages.ts';
+import type { TransferredError } from '../transfer-error.ts';
 import type { AdapterBase, AdapterLimits, LoadedAdapter } from './read-adapter.ts';
 
 /** What the thread is started with. */

@@ -1,7 +1,7 @@
 /** The adapter loader's thread: reads the folders that it is told, one after the other. */
 import { parentPort, workerData } from 'node:worker_threads';
-import { toTransfer } from '../engine/transfer-error.ts';
 import { invariant } from '../errors.ts';
+import { toTransfer } from '../transfer-error.ts';
 import type { AdapterLoaderSetup, FromAdapterLoader, ToAdapterLoader } from './adapter-loader-messages.ts';
 import { resolveAdapterFolder } from './adapter-source.ts';
 import { readAdapter } from './read-adapter.ts';

@@ -4,9 +4,10 @@
  */
 import type { Worker } from 'node:worker_threads';
 import { quoted } from '../../storage/storage-error.ts';
-import { fromTransfer } from '../engine/transfer-error.ts';
 import { RuntimeError } from '../errors.ts';
+import { RETRY_MS } from '../retry.ts';
 import { startWorker } from '../start-worker.ts';
+import { fromTransfer } from '../transfer-error.ts';
 import type { AdapterLoaderSetup, FromAdapterLoader, ToAdapterLoader } from './adapter-loader-messages.ts';
 import type { AdapterBase, AdapterLimits, LoadedAdapter } from './read-adapter.ts';
 
@@ -19,7 +20,6 @@ interface PendingLoad {
 /** What names and headers may take as JavaScript objects; weights lie outside of the heap. */
 const HEAP_MEBIBYTES = 1024;
 const OUT_OF_MEMORY = 'ERR_WORKER_OUT_OF_MEMORY';
-const RETRY_MS = 1000;
 
 export class AdapterLoader {
   private worker: Worker | undefined;

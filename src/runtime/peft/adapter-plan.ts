@@ -73,10 +73,12 @@ class FactorNames {
 
 function checkOnce(first: string | undefined, second: string | undefined): void {
   if (first === undefined || second === undefined) return;
-  invalidAdapter(`adapter_model.safetensors: expected one of ${quoted(first)} and ${quoted(second)}, both came.`);
+  invalidAdapter(
+    `adapter_model.safetensors: expected one of ${quoted(first)} and ${quoted(second)}, both came. Leave one of them out.`,
+  );
 }
 
-/** `fits` says which sizes are the config's business: a rank that differs is the file's fault, others the model's. */
+/** `rankAxis` is where the config's rank stands: another size there is the file's fault, elsewhere it is another model's. */
 function checkShape(
   name: string,
   info: TensorInfo | undefined,
@@ -88,13 +90,13 @@ function checkShape(
   const message = `adapter_model.safetensors: tensor ${quoted(name)}: expected [${expected}], ${quoted(shape)} came.`;
   const otherModel =
     shape.length === expected.length && shape.some((size, axis) => axis !== rankAxis && size !== expected[axis]);
-  if (otherModel) incompatibleAdapter(`${message} It was made for a model of other sizes.`);
-  invalidAdapter(`${message} Its rank must be that of adapter_config.json.`);
+  if (otherModel) incompatibleAdapter(`${message} It was made for a model of other sizes: load it for that one.`);
+  invalidAdapter(`${message} Its rank must be that of adapter_config.json: put the two files of one adapter together.`);
 }
 
 function checkRank({ path, rank }: TargetModule, maxRank: number): void {
   if (rank <= maxRank) return;
-  const message = `adapter_config.json: expected a rank of at most ${maxRank} (GISTQL_MAX_ADAPTER_RANK), ${rank} came for ${path}.`;
+  const message = `adapter_config.json: expected a rank of at most ${maxRank} (GISTQL_MAX_ADAPTER_RANK), ${rank} came for ${path}. Raise the setting, or train with a lower rank.`;
   incompatibleAdapter(message, { limit: 'GISTQL_MAX_ADAPTER_RANK' });
 }
 
@@ -120,7 +122,7 @@ function planModule(
 }
 
 function missing(name: string, path: string): string {
-  return `adapter_model.safetensors: expected tensor ${quoted(name)} beside the others of ${path}, it is missing.`;
+  return `adapter_model.safetensors: expected tensor ${quoted(name)} beside the others of ${path}, it is missing. Save the adapter again with PEFT.`;
 }
 
 function planHead({ config, tensors, headShape }: PlanInput, names: FactorNames): string | undefined {
@@ -137,7 +139,7 @@ function checkSomeMatched(input: PlanInput, factors: readonly PlannedFactors[]):
   if (factors.length > 0 || first === undefined) return;
   const came = input.tensors.size === 0 ? 'no tensor' : listed([...input.tensors.keys()].slice(0, 9).map(quoted));
   invalidAdapter(
-    `adapter_model.safetensors: expected factors such as ${quoted(`${PREFIX}${first.path}.lora_A.weight`)}, ${came} came.`,
+    `adapter_model.safetensors: expected factors such as ${quoted(`${PREFIX}${first.path}.lora_A.weight`)}, ${came} came. Put the two files of one adapter together.`,
   );
 }
 

@@ -9,18 +9,19 @@ const CODES = {
   name: 'BAD_USER_INPUT',
   invalid: 'INVALID_ADAPTER',
 } as const satisfies Record<StorageError['reason'], ErrorCode>;
+const ADVICE = 'Name a folder of the adapters directory (GISTQL_ADAPTERS_DIR), or put it there.';
 
 /** Returns the real path of a source's folder. Throws BAD_USER_INPUT or NOT_FOUND, which lists those that there are. */
 export async function resolveAdapterFolder(source: string, adaptersDir: string): Promise<string> {
   const [, name] = SOURCE.exec(source) ?? [];
   if (name === undefined) {
-    const message = `Expected source to be dir:NAME, ${quoted(source)} came.`;
+    const message = `Expected source to be dir:NAME, ${quoted(source)} came. ${ADVICE}`;
     throw new RuntimeError('BAD_USER_INPUT', message, { argument: 'source' });
   }
   try {
     return await resolveFolder(adaptersDir, name, 'adapter');
   } catch (cause) {
     if (!(cause instanceof StorageError)) throw cause;
-    throw new RuntimeError(CODES[cause.reason], cause.message, { argument: 'source' }, { cause });
+    throw new RuntimeError(CODES[cause.reason], `${cause.message} ${ADVICE}`, { argument: 'source' }, { cause });
   }
 }

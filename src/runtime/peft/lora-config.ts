@@ -46,7 +46,8 @@ const LARGEST_LAYER_INDEX = 1_000_000;
 const LAYER_NAME = /^[\w.-]{1,200}$/;
 
 function invalid(key: string, expected: string, value: unknown): never {
-  return invalidAdapter(`adapter_config.json: expected ${key} to be ${expected}, ${quoted(value)} came.`);
+  const advice = value === undefined ? 'Write it' : 'Correct it';
+  return invalidAdapter(`adapter_config.json: expected ${key} to be ${expected}, ${quoted(value)} came. ${advice}.`);
 }
 
 function given(json: JsonObject, key: string): unknown {
@@ -73,7 +74,7 @@ function checkKind(json: JsonObject): void {
   if (typeof type !== 'string') invalid('peft_type', '"LORA"', type);
   if (type !== 'LORA') {
     incompatibleAdapter(
-      `adapter_config.json: expected peft_type "LORA", ${quoted(type)} came. LoRA, rsLoRA and DoRA are served.`,
+      `adapter_config.json: expected peft_type "LORA", ${quoted(type)} came. LoRA, rsLoRA and DoRA are served: train one of these.`,
     );
   }
   const bias = given(json, 'bias') ?? 'none';
@@ -130,7 +131,7 @@ function parseLayers(json: JsonObject): Pick<LoraConfig, 'layerIndexes' | 'layer
   const odd = layerNames.find((name) => !LAYER_NAME.test(name));
   if (odd !== undefined) {
     incompatibleAdapter(
-      `adapter_config.json: expected layers_pattern to be plain names such as "block", ${quoted(odd)} came.`,
+      `adapter_config.json: expected layers_pattern to be plain names such as "block", ${quoted(odd)} came. Name the list of layers alone.`,
     );
   }
   if (layerNames.length > 0 && value === undefined) {
@@ -145,7 +146,7 @@ function parseReplacesHead(json: JsonObject): boolean {
   const other = value.find((name) => name !== HEAD);
   if (other === undefined) return value.length > 0;
   return incompatibleAdapter(
-    `adapter_config.json: expected modules_to_save to hold nothing but "${HEAD}", ${quoted(value)} came: no other module can be replaced.`,
+    `adapter_config.json: expected modules_to_save to hold nothing but "${HEAD}", ${quoted(value)} came: no other module can be replaced. Train without the others.`,
   );
 }
 

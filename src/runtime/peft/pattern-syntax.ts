@@ -91,7 +91,7 @@ class PatternParser {
 
   private malformed(what: string): never {
     return invalidAdapter(
-      `adapter_config.json: expected ${this.key} to be a regular expression, ${what} came at character ${this.position} of ${quoted(this.text)}.`,
+      `adapter_config.json: expected ${this.key} to be a regular expression, ${what} came at character ${this.position} of ${quoted(this.text)}. Correct it, or list module names.`,
     );
   }
 
@@ -246,7 +246,7 @@ class PatternParser {
 export function parsePattern(key: string, text: string): PatternNode {
   if (text.length > MAX_LENGTH) {
     incompatibleAdapter(
-      `adapter_config.json: expected ${key} to have at most ${MAX_LENGTH} characters, ${text.length} came.`,
+      `adapter_config.json: expected ${key} to have at most ${MAX_LENGTH} characters, ${text.length} came. List module names instead.`,
     );
   }
   return new PatternParser(key, text).parse();

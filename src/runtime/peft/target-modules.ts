@@ -136,7 +136,7 @@ function shown(targets: ModuleChoice): string {
 
 function checkOthers(targets: ModuleChoice, others: readonly string[], linear: readonly LinearModule[]): void {
   if (others.length === 0) return;
-  const message = `adapter_config.json: expected target_modules to be linear modules (${endingsOf(linear)}), ${shown(targets)} also means ${listed(others)}.`;
+  const message = `adapter_config.json: expected target_modules to be linear modules (${endingsOf(linear)}), ${shown(targets)} also means ${listed(others)}. Train on linear modules alone.`;
   incompatibleAdapter(message);
 }
 
@@ -171,7 +171,7 @@ export function selectTargets(config: LoraConfig, model: ModelConfig): TargetSel
   const meant = linear.filter(({ path }) => isMeant(path));
   if (meant.length === 0) {
     incompatibleAdapter(
-      `adapter_config.json: expected target_modules of this model (${endingsOf(linear)}), ${shown(config.targets)} matches none.`,
+      `adapter_config.json: expected target_modules of this model (${endingsOf(linear)}), ${shown(config.targets)} matches none. Choose the model that it was made for.`,
     );
   }
   const ranks = new PatternMap('rank_pattern', config.rankPattern, budget);

@@ -202,11 +202,10 @@ test('an activation changes the next request; a running one keeps what it has', 
   await load(1, 2);
   await registry.activate('first', 'a1');
   const running = registry.acquire(model, null);
-  const activated = registry.activate('first', 'a2');
+  await registry.activate('first', 'a2');
   assert.deepEqual(await ask(null), [2]);
   assert.deepEqual(await running.use(async (weighted) => marksOf(model, weighted)), [1]);
   running.release();
-  await activated;
   await registry.activate('first', 'a2');
   await registry.activate('first', null);
   await registry.activate('first', null);
@@ -445,4 +444,43 @@ test('a model that is unloaded while an adapter of it is loaded takes the adapte
   assert.deepEqual([registry.usedBytes, inMemory(model)], [0, []]);
   const again = await openAdapters(t, { reader, dataDir });
   assert.equal(again.registry.targetsOf('first').modules.size, 0);
+});
+
+test('an id that is given away while its model comes into service stays with whom it was given to', async (t) => {
+  const { registry, reader, load } = await setUp(t);
+  await load(1);
+  const other = await scriptedModel('other');
+  await registry.modelLoaded(other);
+  registry.modelUnloaded('first');
+  const back = registry.modelLoaded(await scriptedModel('first'));
+  // its folder is being looked for
+  assert.equal(await registry.unload('a1'), true);
+  await reader.write('x', { memoryBytes: 10, mark: 9 });
+  await registry.load({ id: 'a1', modelId: 'other', source: 'dir:x' });
+  await back;
+  assert.deepEqual(
+    registry.list().map(({ id, model, source }) => [id, model.id, source]),
+    [['a1', 'other', 'dir:x']],
+  );
+});
+
+test('a change is told as it was, whenever it is read', async (t) => {
+  const { registry, load, ask, stopping } = await setUp(t);
+  const feed = registry.changes(null, new AbortController().signal);
+  await load(1);
+  await registry.activate('first', 'a1');
+  const lease = registry.acquire(registry.list()[0]?.model as ServedModel, null);
+  lease.count(7);
+  lease.release();
+  assert.deepEqual(await ask(null), [1]);
+  await registry.unload('a1');
+  stopping.abort();
+  const told: unknown[] = [];
+  for await (const { change, adapter } of feed) told.push([change, adapter.status, adapter.completionTokenCount]);
+  assert.deepEqual(told, [
+    ['loaded', 'ready', 0],
+    ['activated', 'ready', 0],
+    ['deactivated', 'draining', 7],
+    ['unloaded', 'draining', 7],
+  ]);
 });

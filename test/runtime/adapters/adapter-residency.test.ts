@@ -136,6 +136,42 @@ test('one that leaves the line lets the next one in', async () => {
   residency.release(running);
 });
 
+test('what does not arrive holds nobody for ever: the deadline counts from the asking, and a signal ends it', async () => {
+  const { residency, clock, log } = setUp(2);
+  let arrive = (): void => {};
+  const slow = log.tenant('a', 2, () => new Promise((resolve) => (arrive = resolve)));
+  const leaving = new AbortController();
+  const left = residency.hold([slow], leaving.signal);
+  const late = assert.rejects(residency.hold([slow]), { code: 'TIMEOUT' });
+  leaving.abort();
+  assert.equal(await left, undefined);
+  await clock.advance(999);
+  const patient = residency.hold([slow]);
+  await clock.advance(1);
+  await late;
+  assert.equal(await isPending(patient), true);
+  arrive();
+  const hold = await patient;
+  assert.ok(hold !== undefined);
+  residency.release(hold);
+  assert.deepEqual(log.take(), ['+a']);
+  assert.equal(clock.alarmCount, 0);
+  residency.release(await held(residency, log.tenant('b', 2)));
+  assert.deepEqual(log.take(), ['-a', '+b']);
+});
+
+test('waiting for room and for what comes in then are one wait', async () => {
+  const { residency, clock, log } = setUp(2);
+  const running = await held(residency, log.tenant('c', 2));
+  const late = assert.rejects(residency.hold([log.tenant('a', 2, () => new Promise(() => {}))]), { code: 'TIMEOUT' });
+  await clock.advance(600);
+  residency.release(running);
+  await clock.advance(399);
+  assert.equal(await isPending(late), true);
+  await clock.advance(1);
+  await late;
+});
+
 test('one that is retired goes as soon as nobody holds it', async () => {
   const { residency, log } = setUp(2);
   const tenant = log.tenant('a');

@@ -87,6 +87,25 @@ describe('the engine over a tiny T5', () => {
     for (const { id } of requests) assert.deepEqual(answerOf(harness, id), alone.get(id), id);
   });
 
+  test('background requests that give their rows to interactive ones = alone', async () => {
+    const isBackground = (index: number): boolean => index % 2 === 0;
+    const coming = requests.filter((_, index) => !isBackground(index));
+    let gaveWay = 0;
+    let before = new Set<string>();
+    const harness: EngineHarness = new EngineHarness(runner, { maxRows: 8 }, ({ number, rows }) => {
+      const now = new Set(rows.map(({ requestId }) => requestId));
+      gaveWay += [...before].filter((id) => !now.has(id) && !harness.outputs.has(id)).length;
+      before = now;
+      if (number % 3 === 0) for (const next of coming.splice(0, 1)) harness.submit(next);
+    });
+    for (const request of requests.filter((_, index) => isBackground(index))) {
+      harness.submit({ ...request, priority: 'background' });
+    }
+    await harness.drain();
+    for (const { id } of requests) assert.deepEqual(answerOf(harness, id), alone.get(id), id);
+    assert.ok(gaveWay > 0);
+  });
+
   test('streamed tokens joined = the final tokens', async () => {
     const harness = await EngineHarness.runAll(runner, requests);
     for (const { id } of requests) {

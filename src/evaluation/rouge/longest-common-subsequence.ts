@@ -7,7 +7,7 @@
  * LCS-length computation revisited", 2004. Rows are cut into strips of 32; only the carries of the sum go from one
  * strip to the next, so memory grows with a text's length, not with the table.
  */
-import type { Work, WorkMeter } from './rouge-work.ts';
+import type { Work, WorkMeter } from '../work.ts';
 
 const STRIP = 32;
 /** What a strip costs beside its columns, in steps. */

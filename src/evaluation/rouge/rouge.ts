@@ -3,11 +3,11 @@
  * (https://github.com/google-research/google-research/tree/master/rouge). It does not split texts into sentences:
  * ROUGE-Lsum takes lines for sentences, as the package does by default.
  */
-import { RuntimeError } from '../runtime/errors.ts';
+import { RuntimeError } from '../../runtime/errors.ts';
+import { finish, type Work, WorkMeter, type WorkTurns } from '../work.ts';
+import { LcsTables, tableSteps } from './longest-common-subsequence.ts';
 import { PorterStemmer } from './porter-stemmer.ts';
-import { LcsTables, tableSteps } from './rouge-lcs.ts';
 import { RougeTokenizer, type TokenizedText } from './rouge-tokenizer.ts';
-import { finish, type Work, WorkMeter, WorkTurns } from './rouge-work.ts';
 
 export interface RougeScore {
   readonly precision: number;
@@ -197,12 +197,9 @@ function* compare(
 /** Scores texts; it remembers stems, nothing else. */
 export class RougeScorer {
   private readonly stemmer = new PorterStemmer();
-  private readonly turns: WorkTurns;
 
-  /** `now` in milliseconds, for the length of turns. Default: the system's clock. */
-  constructor(now?: () => number) {
-    this.turns = new WorkTurns(now);
-  }
+  /** `turns`: shared with what else computes in this thread. */
+  constructor(private readonly turns: WorkTurns) {}
 
   /** Scores at once: right for texts of a few thousand words. Throws BAD_USER_INPUT without references or for too long texts. */
   score(request: RougeRequest): RougeScores {
@@ -212,6 +209,17 @@ export class RougeScorer {
   /** Scores without keeping the event loop from its other work for more than about two milliseconds, however long the texts are. */
   async scoreInTurns(request: RougeRequest): Promise<RougeScores> {
     return this.turns.finish(this.work(request));
+  }
+
+  /**
+   * Rejects with BAD_USER_INPUT when a reference is too long to be compared with a text of so many words on one line:
+   * for who knows the reference before the text.
+   */
+  async checkReference(reference: string, wordCount: number): Promise<void> {
+    const tokenizer = new RougeTokenizer(new WorkMeter(), undefined);
+    const tokenized = await this.turns.finish(tokenizer.tokenize(reference));
+    const ids = new Int32Array(wordCount);
+    checkSteps({ ids, sentences: [ids] }, [tokenized]);
   }
 
   private work(request: RougeRequest): Work<RougeScores> {

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { PorterStemmer } from '../../src/evaluation/porter-stemmer.ts';
-import { RougeTokenizer } from '../../src/evaluation/rouge-tokenizer.ts';
-import { finish, WorkMeter } from '../../src/evaluation/rouge-work.ts';
+import { PorterStemmer } from '../../../src/evaluation/rouge/porter-stemmer.ts';
+import { RougeTokenizer } from '../../../src/evaluation/rouge/rouge-tokenizer.ts';
+import { finish, WorkMeter } from '../../../src/evaluation/work.ts';
 
 function tokenizer(stemmer?: PorterStemmer): RougeTokenizer {
   return new RougeTokenizer(new WorkMeter(), stemmer);

@@ -1,9 +1,9 @@
 /** The bit-parallel tables against the plain ones, cell by cell. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { LcsTables } from '../../src/evaluation/rouge-lcs.ts';
-import { finish, WorkMeter } from '../../src/evaluation/rouge-work.ts';
-import { seededNumbers } from '../support/seeded-numbers.ts';
+import { LcsTables } from '../../../src/evaluation/rouge/longest-common-subsequence.ts';
+import { finish, WorkMeter } from '../../../src/evaluation/work.ts';
+import { seededNumbers } from '../../support/seeded-numbers.ts';
 
 /** [row][column] of the textbook. */
 function plainTable(reference: Int32Array, prediction: Int32Array): readonly Uint16Array[] {

@@ -1,6 +1,13 @@
 /** Carries errors between threads: structured clone keeps neither their class nor their code. */
-import { RuntimeError } from '../errors.ts';
-import type { TransferredError } from './worker-messages.ts';
+import { type ErrorCode, type ErrorDetails, RuntimeError } from './errors.ts';
+
+/** A RuntimeError as plain data. */
+export interface TransferredError {
+  readonly code: ErrorCode;
+  readonly message: string;
+  readonly details: ErrorDetails;
+  readonly stack: string | undefined;
+}
 
 export function toTransfer(error: unknown): TransferredError {
   if (error instanceof RuntimeError) {

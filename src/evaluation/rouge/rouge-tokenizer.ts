@@ -3,8 +3,9 @@
  * 0-9 is a gap, words of more than three characters are stemmed. Tokens are numbers from a vocabulary; a tokenizer and its
  * vocabulary live as long as one comparison.
  */
+
+import type { Work, WorkMeter } from '../work.ts';
 import type { PorterStemmer } from './porter-stemmer.ts';
-import type { Work, WorkMeter } from './rouge-work.ts';
 
 /** Keys to whole numbers from 0, in the order in which they come. */
 class Vocabulary<Key> {

@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { gunzipSync } from 'node:zlib';
-import { PorterStemmer } from '../../src/evaluation/porter-stemmer.ts';
-import { oracleTest, readJsonFile, repositoryPath } from '../support/oracle.ts';
-import { seededNumbers } from '../support/seeded-numbers.ts';
+import { PorterStemmer } from '../../../src/evaluation/rouge/porter-stemmer.ts';
+import { oracleTest, readJsonFile, repositoryPath } from '../../support/oracle.ts';
+import { seededNumbers } from '../../support/seeded-numbers.ts';
 
 type Stems = Readonly<Record<string, string>>;
 

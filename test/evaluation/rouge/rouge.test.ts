@@ -2,10 +2,11 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { gunzipSync } from 'node:zlib';
-import { type RougeScore, RougeScorer, type RougeScores } from '../../src/evaluation/rouge.ts';
-import { RuntimeError } from '../../src/runtime/errors.ts';
-import { oracleTest, readJsonFile, repositoryPath } from '../support/oracle.ts';
-import { seededNumbers } from '../support/seeded-numbers.ts';
+import { type RougeScore, RougeScorer, type RougeScores } from '../../../src/evaluation/rouge/rouge.ts';
+import { WorkTurns } from '../../../src/evaluation/work.ts';
+import { RuntimeError } from '../../../src/runtime/errors.ts';
+import { oracleTest, readJsonFile, repositoryPath } from '../../support/oracle.ts';
+import { seededNumbers } from '../../support/seeded-numbers.ts';
 
 const METRICS = ['rouge1', 'rouge2', 'rougeL', 'rougeLsum'] as const;
 
@@ -25,7 +26,7 @@ interface FixtureCase extends Omit<Case, 'references'> {
   readonly references?: readonly string[];
 }
 
-const scorer = new RougeScorer();
+const scorer = new RougeScorer(new WorkTurns());
 
 function numbersOf({ precision, recall, fmeasure }: RougeScore): Numbers {
   return [precision, recall, fmeasure];
@@ -205,7 +206,7 @@ test('scored in turns, many at a time, the scores are the same', async () => {
 test('long texts give the event loop a turn after each piece that takes a millisecond', async () => {
   let milliseconds = 0;
   // a clock on which every piece takes a millisecond
-  const slow = new RougeScorer(() => milliseconds++);
+  const slow = new RougeScorer(new WorkTurns(() => milliseconds++));
   const random = seededNumbers(SEED);
   const long = { prediction: randomText(random, 10_000, true), references: [randomText(random, 10_000, true)] };
   const work = slow.scoreInTurns(long);
@@ -227,10 +228,12 @@ test('many calls at the same time share the turns: no turn has pieces of two', a
   let milliseconds = 0;
   const turnsOfPieces: number[] = [];
   let turn = 0;
-  const slow = new RougeScorer(() => {
-    turnsOfPieces.push(turn);
-    return milliseconds++;
-  });
+  const slow = new RougeScorer(
+    new WorkTurns(() => {
+      turnsOfPieces.push(turn);
+      return milliseconds++;
+    }),
+  );
   const random = seededNumbers(SEED);
   const requests = [0, 1, 2, 3].map(() => ({
     prediction: randomText(random, 3000, false),

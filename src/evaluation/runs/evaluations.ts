@@ -1,0 +1,249 @@
+/** Evaluation runs as the API, the command line and exports see them. */
+import type { EventFeed } from '../../jobs/event-feed.ts';
+import type { JobQueue } from '../../jobs/queue.ts';
+import { RuntimeError } from '../../runtime/errors.ts';
+import type { StoredEvaluation, StoredSample } from '../../storage/evaluation-rows.ts';
+import type { Creation, EvaluationStore } from '../../storage/evaluation-store.ts';
+import { prepareComparison } from '../comparison.ts';
+import type { EvaluationParts } from './evaluation-parts.ts';
+import { type EvaluationPlan, type EvaluationRequest, planEvaluation, toVariant } from './evaluation-plan.ts';
+import type { EvaluationSummaries, EvaluationSummary } from './evaluation-summaries.ts';
+import { referencePlaces } from './evaluator.ts';
+import { cursorAfterEnd, cursorOf, readEventCursor } from './event-cursor.ts';
+import { rescoredSignature, signatureOf } from './signature.ts';
+
+export const EVALUATION_QUEUE = 'evaluations';
+
+/** `cursor`: subscribing again behind it goes on with the next event. */
+export type EvaluationEvent =
+  | {
+      readonly type: 'sample';
+      readonly cursor: string;
+      readonly evaluation: StoredEvaluation;
+      readonly sample: StoredSample;
+    }
+  | {
+      readonly type: 'scores';
+      readonly cursor: string;
+      readonly evaluation: StoredEvaluation;
+      readonly summary: EvaluationSummary;
+    }
+  | { readonly type: 'finished'; readonly cursor: string; readonly evaluation: StoredEvaluation };
+
+export interface RescoreRequest {
+  readonly id: string;
+  /** As in EvaluationRequest. */
+  readonly references: readonly number[] | null;
+  readonly useStemmer: boolean;
+}
+
+interface Page<T> {
+  readonly items: readonly T[];
+  readonly hasMore: boolean;
+  readonly totalCount: number;
+}
+
+interface EvaluationsParts extends EvaluationParts {
+  readonly store: EvaluationStore;
+  readonly queue: JobQueue;
+  readonly feed: EventFeed;
+  readonly summaries: EvaluationSummaries;
+  /** Ends those who follow runs; they go on elsewhere, or later. */
+  readonly stopping: AbortSignal;
+}
+
+/** Milliseconds between two `scores` events of one reader. */
+const SCORES_EVERY_MS = 500;
+const MOST_OF_A_PAGE = 500;
+const MAX_KEY_LENGTH = 200;
+
+export class Evaluations {
+  constructor(private readonly parts: EvaluationsParts) {}
+
+  /**
+   * Queues a run. Everything that can be refused is refused before: the errors of datasets and of `compare`, and
+   * CONFLICT for a key that belongs to a run of another request.
+   */
+  async start(request: EvaluationRequest, idempotencyKey: string | null): Promise<StoredEvaluation> {
+    checkKey(idempotencyKey);
+    const known = await this.knownRun(idempotencyKey, request);
+    if (known !== undefined) return known;
+    const selection = await this.parts.datasets.open(request);
+    const plan = planEvaluation(this.parts, request);
+    await this.tryFirst(plan, selection.samples());
+    return await this.create({
+      asked: request,
+      idempotencyKey: idempotencyKey ?? undefined,
+      request: plan,
+      signature: await signatureOf(this.parts, plan, selection),
+      dataset: plan.dataset,
+      split: plan.split,
+      fingerprint: selection.sha256,
+      samplesTotal: selection.indexes.length,
+    });
+  }
+
+  /**
+   * Queues a run that scores the texts of another one with other settings. Throws NOT_FOUND, CONFLICT for a run that has
+   * not succeeded, BAD_USER_INPUT for references that it was not scored against.
+   */
+  async rescore(request: RescoreRequest, idempotencyKey: string | null): Promise<StoredEvaluation> {
+    checkKey(idempotencyKey);
+    const known = await this.knownRun(idempotencyKey, request);
+    if (known !== undefined) return known;
+    const source = await this.find(request.id);
+    if (source.status !== 'succeeded') {
+      const message = `Expected an evaluation that has succeeded, ${source.id} is ${source.status}. Wait for it, or choose another.`;
+      throw new RuntimeError('CONFLICT', message, { argument: 'id' });
+    }
+    const plan = source.request as EvaluationPlan;
+    const references = request.references ?? plan.references;
+    await this.checkReferences(source, plan, references);
+    const rescored: EvaluationPlan = { ...plan, references, useStemmer: request.useStemmer };
+    return await this.create({
+      asked: request,
+      idempotencyKey: idempotencyKey ?? undefined,
+      request: rescored,
+      signature: rescoredSignature(source.signature, request.useStemmer, referencePlaces(plan.references, references)),
+      dataset: source.dataset,
+      split: source.split,
+      fingerprint: source.fingerprint,
+      samplesTotal: source.samplesTotal,
+      rescoredFrom: source.id,
+    });
+  }
+
+  /** Ends within one sample; one that is over stays as it is. Throws NOT_FOUND. */
+  async cancel(id: string): Promise<StoredEvaluation> {
+    return (await this.parts.store.requestCancel(id)) ?? (await this.find(id));
+  }
+
+  get(id: string): Promise<StoredEvaluation | undefined> {
+    return this.parts.store.get(id);
+  }
+
+  /** Newest first, from the one behind ordinal `before` on. */
+  async list(first: number, before?: number): Promise<Page<StoredEvaluation>> {
+    checkFirst(first);
+    const { store } = this.parts;
+    const found = await store.list(first + 1, before);
+    return { items: found.slice(0, first), hasMore: found.length > first, totalCount: await store.count() };
+  }
+
+  /** In the dataset's order, from the one behind index `after` on. */
+  async samples({ id, samplesDone }: StoredEvaluation, first: number, after?: number): Promise<Page<StoredSample>> {
+    checkFirst(first);
+    const found = await this.parts.store.samples(id, first + 1, after);
+    return { items: found.slice(0, first), hasMore: found.length > first, totalCount: samplesDone };
+  }
+
+  /** All samples in the dataset's order, a page at a time. Throws NOT_FOUND. */
+  async *allSamples(id: string): AsyncGenerator<StoredSample> {
+    const { store } = this.parts;
+    await this.find(id);
+    for (let after = -1; ; ) {
+      const page = await store.samples(id, MOST_OF_A_PAGE, after);
+      yield* page;
+      const last = page.at(-1);
+      if (last === undefined) return;
+      after = last.index;
+    }
+  }
+
+  summary(evaluation: StoredEvaluation): Promise<EvaluationSummary> {
+    return this.parts.summaries.of(evaluation);
+  }
+
+  /**
+   * Every sample behind the cursor in the order of scoring and once, now and then `scores`, then `finished`. Throws
+   * NOT_FOUND, and BAD_USER_INPUT for a cursor that is none.
+   */
+  async *events(id: string, after: string | null, signal: AbortSignal): AsyncGenerator<EvaluationEvent, void, void> {
+    const { feed, summaries, clock, stopping } = this.parts;
+    const start = readEventCursor(after);
+    let nextScores = Number.NEGATIVE_INFINITY;
+    let last = start.sequence;
+    let told = last;
+    for await (const event of feed.follow(id, start.sequence, AbortSignal.any([signal, stopping]))) {
+      const { evaluation } = event;
+      if (event.type === 'sample') {
+        last = event.sample.sequence;
+        yield { type: 'sample', cursor: cursorOf(last), evaluation, sample: event.sample };
+        if (clock.now() < nextScores) continue;
+      }
+      if (event.type === 'over' && start.isEnd) return;
+      if (told !== last) {
+        const summary = await summaries.of(evaluation);
+        yield { type: 'scores', cursor: cursorOf(last), evaluation, summary };
+        told = last;
+        nextScores = clock.now() + SCORES_EVERY_MS;
+      }
+      if (event.type === 'over') yield { type: 'finished', cursor: cursorAfterEnd(last), evaluation };
+    }
+  }
+
+  /** Throws NOT_FOUND. */
+  async find(id: string): Promise<StoredEvaluation> {
+    const evaluation = await this.parts.store.get(id);
+    if (evaluation !== undefined) return evaluation;
+    const message = `Expected the id of an evaluation, there is none of ${JSON.stringify(id)}. See \`evaluations\`.`;
+    throw new RuntimeError('NOT_FOUND', message, { argument: 'id' });
+  }
+
+  private async knownRun(key: string | null, asked: unknown): Promise<StoredEvaluation | undefined> {
+    if (key === null) return undefined;
+    const known = await this.parts.store.findByKey(key, asked);
+    return known && settled(known);
+  }
+
+  private async create(evaluation: Parameters<EvaluationStore['create']>[0]): Promise<StoredEvaluation> {
+    const { store, queue } = this.parts;
+    return settled(await store.create(evaluation, (connection, id) => queue.send(connection, EVALUATION_QUEUE, id)));
+  }
+
+  /** The first sample shows what is wrong with the variants; it is prepared, not run. */
+  private async tryFirst(
+    { variants, useStemmer }: EvaluationPlan,
+    samples: AsyncGenerator<{ readonly text: string; readonly references: readonly string[] }>,
+  ): Promise<void> {
+    for await (const { text, references } of samples) {
+      const request = { text, references, useStemmer, variants: variants.map(toVariant), logprobs: false };
+      (await prepareComparison(this.parts, request)).discard();
+      return;
+    }
+  }
+
+  private async checkReferences(
+    source: StoredEvaluation,
+    { references: scored }: EvaluationPlan,
+    wanted: readonly number[] | null,
+  ): Promise<void> {
+    const [first] = await this.parts.store.samples(source.id, 1);
+    const count = first?.references.length ?? 0;
+    const there = scored ?? Array.from({ length: count }, (_, index) => index);
+    const places = referencePlaces(scored, wanted) ?? [];
+    const twice = new Set(wanted ?? there).size < (wanted ?? there).length;
+    if (wanted?.length !== 0 && !twice && places.every((place) => place >= 0 && place < count)) return;
+    const message = `Expected different references of those that the run was scored against (${there.join(', ')}), ${wanted?.join(', ') || 'none'} came.`;
+    throw new RuntimeError('BAD_USER_INPUT', message, { argument: 'references' });
+  }
+}
+
+function settled({ outcome, evaluation }: Creation): StoredEvaluation {
+  if (outcome !== 'conflict') return evaluation;
+  const message = `Expected a new idempotencyKey, or the request that it came with before: it belongs to evaluation ${evaluation.id}. Choose another key.`;
+  throw new RuntimeError('CONFLICT', message, { argument: 'idempotencyKey' });
+}
+
+function checkKey(key: string | null): void {
+  if (key === null || (key.trim() !== '' && key.length <= MAX_KEY_LENGTH)) return;
+  const came = key.trim() === '' ? 'a blank one' : `one of ${key.length}`;
+  const message = `Expected an idempotencyKey of 1 to ${MAX_KEY_LENGTH} characters, ${came} came. Shorten it, or leave it out.`;
+  throw new RuntimeError('BAD_USER_INPUT', message, { argument: 'idempotencyKey' });
+}
+
+function checkFirst(first: number): void {
+  if (Number.isInteger(first) && first >= 1 && first <= MOST_OF_A_PAGE) return;
+  const message = `Expected first to be a whole number from 1 to ${MOST_OF_A_PAGE}, ${first} came. Page with after.`;
+  throw new RuntimeError('BAD_USER_INPUT', message, { argument: 'first' });
+}

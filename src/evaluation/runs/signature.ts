@@ -1,0 +1,107 @@
+/**
+ * Every setting that moves a score, in one line: two runs with equal signatures are comparable. Files count by their
+ * bytes, not by their names, and labels do not count.
+ */
+import { createHash } from 'node:crypto';
+import type { DatasetSelection } from '../../runtime/datasets/dataset-selection.ts';
+import { RuntimeError } from '../../runtime/errors.ts';
+import type { ServedModel } from '../../runtime/models/served-model.ts';
+import { findTemplate } from '../../runtime/prompts/templates.ts';
+import { digestModelFolder } from '../../storage/model-digest.ts';
+import { storableJson } from '../../storage/tables.ts';
+import { FINAL_EFFORT } from '../statistics/run-statistics.ts';
+import type { EvaluationParts } from './evaluation-parts.ts';
+import type { EvaluationPlan, PlannedVariant } from './evaluation-plan.ts';
+
+const SEPARATOR = ' | ';
+const ROUGE_PART = /^rouge stemmer=\w+ best-of=(.*)$/;
+/** Hexadecimal digits of a digest that are shown: 64 bits tell the files of a project apart. */
+const SHOWN_DIGITS = 16;
+
+/** By model in service; its files are hashed once. */
+const digests = new WeakMap<ServedModel, Promise<string>>();
+
+/** Throws NOT_FOUND for a model or adapter that is not in service. */
+export async function signatureOf(
+  parts: Pick<EvaluationParts, 'models' | 'adapters' | 'version'>,
+  plan: EvaluationPlan,
+  selection: DatasetSelection,
+): Promise<string> {
+  const variants = await Promise.all(plan.variants.map((variant) => variantPart(parts, variant)));
+  return [
+    `gistql ${parts.version}`,
+    rougePart(plan.useStemmer, selection.referenceColumns),
+    `statistics resamples=${FINAL_EFFORT.resampleCount} flips=${FINAL_EFFORT.flipCount} seed=0`,
+    datasetPart(plan, selection),
+    ...variants,
+  ].join(SEPARATOR);
+}
+
+/** The signature of a run that scores the texts of another one again. `places`: of the references wanted among the other's. */
+export function rescoredSignature(
+  signature: string,
+  useStemmer: boolean,
+  places: readonly number[] | undefined,
+): string {
+  return signature
+    .split(SEPARATOR)
+    .map((part) => {
+      const columns = ROUGE_PART.exec(part)?.[1]?.split('+');
+      if (columns === undefined) return part;
+      return rougePart(useStemmer, places?.map((place) => columns[place] ?? '') ?? columns);
+    })
+    .join(SEPARATOR);
+}
+
+/** Throws CONFLICT, saying what differs, unless a run can go on as it began. */
+export function checkSignature(began: string, now: string): void {
+  if (began === now) return;
+  const then = began.split(SEPARATOR);
+  const differing = now.split(SEPARATOR).find((part, index) => part !== then[index]) ?? now;
+  const was = then[now.split(SEPARATOR).indexOf(differing)] ?? 'nothing';
+  const message = `Expected the settings and files that the run began with (${was}), they have changed (${differing}). Start a new run.`;
+  throw new RuntimeError('CONFLICT', message);
+}
+
+function rougePart(useStemmer: boolean, columns: readonly string[]): string {
+  return `rouge stemmer=${useStemmer ? 'yes' : 'no'} best-of=${columns.join('+')}`;
+}
+
+function datasetPart({ dataset, split, limit, sampleSeed }: EvaluationPlan, selection: DatasetSelection): string {
+  const chosen = limit === null ? 'all' : `${sampleSeed === null ? 'first' : `drawn-by-${sampleSeed}`} ${limit}`;
+  return `dataset ${dataset}/${split} ${shown(selection.sha256)} text=${selection.textColumn} ${chosen}`;
+}
+
+async function variantPart(
+  { models, adapters }: Pick<EvaluationParts, 'models' | 'adapters'>,
+  variant: PlannedVariant,
+): Promise<string> {
+  const model = models.get(variant.model.id);
+  const blend = variant.adapters.map(({ id, weight }) => {
+    const facts = adapters.find(id)?.facts;
+    if (facts === undefined) throw new RuntimeError('NOT_FOUND', `Expected adapter ${id} to be in service, it is not.`);
+    return `${shown(facts.sha256)}/${shown(facts.configSha256)}*${weight}`;
+  });
+  const template = findTemplate(variant.templateId);
+  return [
+    `model ${shown(await digestOf(model))} ${model.precision} ${model.device}`,
+    `adapters=${blend.join('+') || 'none'}`,
+    `template=${shown(sha256(template.text))}`,
+    `shots=${variant.shots.length === 0 ? 'none' : shown(sha256(storableJson(variant.shots)))}`,
+    `decoding=${storableJson(variant.decoding)}`,
+  ].join(' ');
+}
+
+function digestOf(model: ServedModel): Promise<string> {
+  const known = digests.get(model) ?? digestModelFolder(model.folder);
+  digests.set(model, known);
+  return known;
+}
+
+function sha256(text: string): string {
+  return createHash('sha256').update(text).digest('hex');
+}
+
+function shown(digest: string): string {
+  return digest.slice(0, SHOWN_DIGITS);
+}

@@ -1,0 +1,69 @@
+/** What is asked of evaluation runs. */
+import { ArgsType, Field, ID, InputType, Int } from 'type-graphql';
+import { VariantInput } from './comparison.type.ts';
+
+@InputType()
+export class StartEvaluationInput {
+  @Field(() => ID)
+  readonly dataset!: string;
+
+  @Field(() => String, { nullable: true, defaultValue: 'test' })
+  readonly split?: string | null;
+
+  @Field(() => Int, { nullable: true, description: 'First N samples, or N drawn with sampleSeed.' })
+  readonly limit?: number | null;
+
+  @Field(() => Int, { nullable: true })
+  readonly sampleSeed?: number | null;
+
+  @Field(() => [VariantInput], {
+    description: 'Every variant answers the same samples; the first is the baseline of the comparisons.',
+  })
+  readonly variants!: readonly VariantInput[];
+
+  @Field(() => [Int], {
+    nullable: true,
+    description:
+      'Reference sets against which it scores, by index from 0; the best is kept for each metric. Default: all.',
+  })
+  readonly references?: readonly number[] | null;
+
+  @Field(() => Boolean, { nullable: true, defaultValue: true })
+  readonly useStemmer?: boolean | null;
+
+  @Field(() => String, {
+    nullable: true,
+    description: 'The same key gives the same run; with another request it is refused with CONFLICT.',
+  })
+  readonly idempotencyKey?: string | null;
+}
+
+@InputType()
+export class RescoreEvaluationInput {
+  @Field(() => ID, { description: 'A run that has succeeded; it stays as it is.' })
+  readonly id!: string;
+
+  @Field(() => [Int], {
+    nullable: true,
+    description: 'Of the reference sets that the run was scored against, by their index in the dataset. Default: all.',
+  })
+  readonly references?: readonly number[] | null;
+
+  @Field(() => Boolean, { nullable: true, defaultValue: true })
+  readonly useStemmer?: boolean | null;
+
+  @Field(() => String, { nullable: true })
+  readonly idempotencyKey?: string | null;
+}
+
+@ArgsType()
+export class EvaluationEventsArgs {
+  @Field(() => ID)
+  readonly id!: string;
+
+  @Field(() => String, {
+    nullable: true,
+    description: 'Cursor of the last event that was seen. Default: from the first.',
+  })
+  readonly after?: string | null;
+}

@@ -1,0 +1,8 @@
+/** Sizes as settings and messages have them. */
+
+export const MEBIBYTE = 1024 * 1024;
+
+/** `12.3 MiB` */
+export function mebibytes(bytes: number): string {
+  return `${(bytes / MEBIBYTE).toFixed(1)} MiB`;
+}

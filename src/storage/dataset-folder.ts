@@ -1,0 +1,78 @@
+/** A dataset's folder: SPLIT.jsonl, SPLIT.csv or SPLIT.json for each split, and a dataset.json where it needs one. */
+import { readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type DatasetManifest, defaultManifest, parseManifest } from './dataset-columns.ts';
+import type { SplitSource } from './dataset-split.ts';
+import { readJson, resolveFolder } from './model-folder.ts';
+import { StorageError } from './storage-error.ts';
+
+const MANIFEST_FILE = 'dataset.json';
+const SPLIT_FILE = /^([A-Za-z0-9][A-Za-z0-9._-]{0,127})\.(jsonl|csv|json)$/;
+
+/** Names of the folders of `root`, links to folders among them; none where there is no `root`. */
+export async function listDatasetFolders(root: string): Promise<readonly string[]> {
+  const entries = await readdir(root, { withFileTypes: true }).catch((cause: NodeJS.ErrnoException) => {
+    if (cause.code === 'ENOENT') return [];
+    const message = `Expected a folder of datasets, it cannot be read (${cause.code}).`;
+    throw new StorageError('invalid', message, { cause });
+  });
+  const names: string[] = [];
+  for (const entry of entries) {
+    if (entry.name.startsWith('.')) continue;
+    const isFolder = entry.isSymbolicLink()
+      ? await stat(join(root, entry.name)).then(
+          (found) => found.isDirectory(),
+          () => false,
+        )
+      : entry.isDirectory();
+    if (isFolder) names.push(entry.name);
+  }
+  return names;
+}
+
+export class DatasetFolder {
+  private constructor(
+    private readonly path: string,
+    private readonly id: string,
+    readonly manifest: DatasetManifest,
+  ) {}
+
+  /** Opens the folder `id` of the first of `roots` that has it. Throws StorageError. */
+  static async open(roots: readonly string[], id: string): Promise<DatasetFolder> {
+    const path = await resolveInside(roots, id);
+    const json = await readJson(path, MANIFEST_FILE);
+    const manifest = json === undefined ? defaultManifest : parseManifest(json, `${id}/${MANIFEST_FILE}`);
+    return new DatasetFolder(path, id, manifest);
+  }
+
+  /** The files of each split, by its name; a split must have one. */
+  async splits(): Promise<ReadonlyMap<string, readonly SplitSource[]>> {
+    const splits = new Map<string, SplitSource[]>();
+    for (const file of (await readdir(this.path)).sort()) {
+      const [, split, format] = SPLIT_FILE.exec(file) ?? [];
+      if (file === MANIFEST_FILE || split === undefined) continue;
+      const source = {
+        folder: this.path,
+        file,
+        format: format as SplitSource['format'],
+        name: `${this.id}/${file}`,
+        columns: this.manifest.columns,
+      };
+      splits.set(split, [...(splits.get(split) ?? []), source]);
+    }
+    return splits;
+  }
+}
+
+async function resolveInside(roots: readonly string[], id: string): Promise<string> {
+  let missing: unknown;
+  for (const root of roots) {
+    try {
+      return await resolveFolder(root, id, 'dataset');
+    } catch (error) {
+      if (!(error instanceof StorageError) || error.reason !== 'missing') throw error;
+      missing = error;
+    }
+  }
+  throw missing;
+}

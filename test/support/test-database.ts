@@ -1,0 +1,107 @@
+/** The same tests on both databases: the embedded one, always, and a real PostgreSQL, where there is one. */
+import { cp, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, type TestContext, test } from 'node:test';
+import { startWorker } from '../../src/runtime/start-worker.ts';
+import { Database } from '../../src/storage/database.ts';
+import { PostgresServer } from './postgres-server.ts';
+
+/** What a process needs to open a database. */
+export interface DatabasePlace {
+  readonly folder: string;
+  readonly url?: string;
+}
+
+export interface TestDatabase {
+  readonly isEmbedded: boolean;
+  /** One without runs, open, which the test must not close. */
+  empty(): Promise<Database>;
+  /** A new one, its tables made, which is not open. */
+  make(): Promise<DatabasePlace>;
+  /** Opens it; it is closed when the test ends, unless it was before. */
+  open(place: DatabasePlace): Promise<Database>;
+}
+
+const open = (place: DatabasePlace): Promise<Database> => Database.open({ ...place, startWorker, onError: () => {} });
+
+let server: Promise<PostgresServer | string> | undefined;
+let shared: Promise<Database> | undefined;
+let template: Promise<string> | undefined;
+const cleanups: (() => Promise<void>)[] = [];
+
+after(async () => {
+  for (const clean of cleanups.reverse()) await clean();
+});
+
+export function databaseTest(name: string, run: (t: TestContext, database: TestDatabase) => Promise<void>): void {
+  test(`${name} (embedded)`, (t) => run(t, testDatabase(t, copyTemplate)));
+  test(`${name} (PostgreSQL)`, async (t) => {
+    server ??= startServer();
+    const started = await server;
+    if (typeof started === 'string') return t.skip(started);
+    const make = async () => ({ folder: await temporary(t), url: await started.createDatabase() });
+    await run(t, testDatabase(t, make));
+  });
+}
+
+function testDatabase(t: TestContext, make: (t: TestContext) => Promise<DatabasePlace>): TestDatabase {
+  const openHere = async (place: DatabasePlace): Promise<Database> => {
+    const database = await open(place);
+    t.after(() => database.close());
+    return database;
+  };
+  const isEmbedded = make === copyTemplate;
+  return {
+    isEmbedded,
+    empty: async () => (isEmbedded ? await openShared() : await openHere(await make(t))),
+    make: () => make(t),
+    open: openHere,
+  };
+}
+
+/** Opening an embedded database takes most of a second: the tests of a file that close none have one together. */
+async function openShared(): Promise<Database> {
+  if (shared === undefined) {
+    const folder = await mkdtemp(join(tmpdir(), 'gistql-database-'));
+    shared = copyInto(folder).then(open);
+    cleanups.push(async () => {
+      await (await shared)?.close();
+      await rm(folder, { recursive: true, force: true });
+    });
+  }
+  const database = await shared;
+  await database.query('truncate gistql.evaluations cascade');
+  await database.query('drop schema if exists gistql_jobs cascade');
+  return database;
+}
+
+async function copyTemplate(t: TestContext): Promise<DatabasePlace> {
+  return await copyInto(await temporary(t));
+}
+
+/** Making one takes seconds, copying it does not. */
+async function copyInto(folder: string): Promise<DatabasePlace> {
+  template ??= makeTemplate();
+  await cp(await template, folder, { recursive: true });
+  return { folder };
+}
+
+async function makeTemplate(): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'gistql-template-'));
+  cleanups.push(() => rm(folder, { recursive: true, force: true }));
+  await (await open({ folder })).close();
+  return folder;
+}
+
+async function temporary(t: TestContext): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'gistql-database-'));
+  t.after(() => rm(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+async function startServer(): Promise<PostgresServer | string> {
+  const started = await PostgresServer.start();
+  if (typeof started !== 'string') cleanups.push(() => started.close());
+  return started;
+}
