@@ -38,6 +38,7 @@ export async function loadRunner(
 export class EngineHarness {
   readonly engine: Engine;
   readonly outputs = new Map<string, GenerationOutput>();
+  readonly failures = new Map<string, unknown>();
   readonly streamed = new Map<string, TokensAppended[]>();
   readonly traces: StepTrace[] = [];
 
@@ -68,9 +69,7 @@ export class EngineHarness {
       {
         onTokens: (id, tokens) => this.streamed.set(id, [...(this.streamed.get(id) ?? []), ...tokens]),
         onFinished: (id, output) => this.outputs.set(id, output),
-        onFailed: (_, error) => {
-          throw error;
-        },
+        onFailed: (id, error) => this.failures.set(id, error),
         onStep: (trace) => {
           this.traces.push(trace);
           onStep(trace);
@@ -86,9 +85,11 @@ export class EngineHarness {
     this.engine.submit({ id, promptTokenIds, params, stream: true, adapters, priority });
   }
 
-  /** Runs until nothing is left to do. */
-  async drain(): Promise<void> {
+  /** Runs until nothing is left to do; rejects with what failed, unless that is what is looked for. */
+  async drain({ mayFail = false } = {}): Promise<void> {
     while (this.engine.hasWork) await this.engine.step();
+    const [failure] = this.failures.values();
+    if (failure !== undefined && !mayFail) throw failure;
   }
 
   /** The token ids of each returned sequence. */

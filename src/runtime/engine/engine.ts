@@ -3,8 +3,9 @@
  * `step` retires who left, admits who waits (their sources are encoded), runs one decode step of all rows and hands
  * each request's scores to its strategy. It knows token ids; text, transport and policy are elsewhere.
  */
-import type { DecodingStrategy, RowScores, TokensAppended } from '../decoding/decoding-strategy.ts';
+import type { DecodingStrategy, RowNeeds, RowScores, TokensAppended } from '../decoding/decoding-strategy.ts';
 import type { SamplingParams } from '../decoding/sampling-params.ts';
+import { RuntimeError } from '../errors.ts';
 import { BatchSection, slotOf } from './batch-section.ts';
 import type { GenerationOutput, GenerationRequest } from './generation-request.ts';
 import type { ModelRunner, StepScores } from './model-runner.ts';
@@ -133,7 +134,10 @@ export class Engine {
       const endRow = firstRow + request.paths.rowCount;
       // who was cancelled during the step is gone already
       if (request.state.status === 'running') {
-        const entries = this.advanceRequest(request, result.scores.slice(firstRow, endRow));
+        const scores = result.scores.slice(firstRow, endRow);
+        const isBroken = scores.some((row, index) => overflows(row, plan.needs[firstRow + index]));
+        if (isBroken) this.fail(request, overflow(request));
+        const entries = isBroken ? [] : this.advanceRequest(request, scores);
         for (const [index, entry] of entries.entries()) {
           if (entry >= 0) writes.push({ request, entry, row: firstRow + index });
         }
@@ -176,4 +180,21 @@ export class Engine {
     const output = { sequences: request.strategy.sequences(), timing: request.timing(this.options.now()) };
     this.events.onFinished(request.request.id, output);
   }
+}
+
+/** Whether a row's numbers have left the range of float32: then no token follows from them. */
+function overflows({ topLogits, logSumExp }: RowScores, needs: RowNeeds | undefined): boolean {
+  // none where every id that was found is banned
+  const highest = topLogits[0] ?? 0;
+  return !Number.isFinite(highest) || (Number.isNaN(logSumExp) && needs?.orderOnly !== true);
+}
+
+function overflow({ request: { adapters } }: ScheduledRequest): RuntimeError {
+  if (adapters.length === 0) {
+    const message = `Expected finite logits, the model's weights give others. Load the model from its original files.`;
+    return new RuntimeError('INVALID_MODEL', message);
+  }
+  const blend = adapters.map(({ key, weight }) => `${key} × ${weight}`).join(' + ');
+  const message = `Expected finite logits, ${blend} makes the model's numbers overflow. Lower the weight, or use another adapter.`;
+  return new RuntimeError('INVALID_ADAPTER', message, { argument: 'adapters' });
 }

@@ -3,6 +3,7 @@ import { LORA_UNIT } from '../graph/lora.ts';
 import { floatTensor, intTensor, longTensor, type TensorValue } from '../tensor.ts';
 import type { AdapterCombination } from './adapter-combination.ts';
 import type { AdapterUnits } from './adapter-units.ts';
+import type { PlaceRange } from './unit-stack.ts';
 
 /** A product of a single row rounds differently from one of several. */
 const LEAST_ROWS = 2;
@@ -15,13 +16,13 @@ function paddedRows(most: number): number {
   return most <= LORA_UNIT ? Math.max(LEAST_ROWS, most) : Math.ceil(most / LORA_UNIT) * LORA_UNIT;
 }
 
-/** `unitCount`: units that the step reads; `placesOf`: where those of an adapter lie. Padding repeats row 0 and is not read. */
+/** `range`: the places that the step reads; `placesOf`: where the units of an adapter lie. Padding repeats row 0 and is not read. */
 export function routeRows(
   rows: readonly AdapterCombination[],
-  unitCount: number,
+  range: PlaceRange,
   placesOf: (adapter: AdapterUnits) => readonly number[],
 ): Readonly<Record<string, TensorValue>> {
-  const served: number[][] = Array.from({ length: unitCount }, () => []);
+  const served: number[][] = Array.from({ length: range.count }, () => []);
   const shareCount = Math.max(...rows.map((combination) => combination.unitCount));
   const places: number[] = [];
   const units = new Int32Array(rows.length * shareCount);
@@ -29,7 +30,8 @@ export function routeRows(
   for (const [row, { parts }] of rows.entries()) {
     let share = row * shareCount;
     for (const { weight, adapter } of parts) {
-      for (const unit of placesOf(adapter)) {
+      for (const place of placesOf(adapter)) {
+        const unit = place - range.first;
         const list = served[unit] as number[];
         places.push(unit, list.length);
         units[share] = unit;
@@ -45,10 +47,10 @@ export function routeRows(
     }
   }
   const width = paddedRows(Math.max(...served.map(({ length }) => length)));
-  const members = new Int32Array(unitCount * width);
+  const members = new Int32Array(range.count * width);
   for (const [unit, list] of served.entries()) members.set(list, unit * width);
   return {
-    'lora.rows': intTensor(members, [unitCount, width]),
+    'lora.rows': intTensor(members, [range.count, width]),
     'lora.places': longTensor(places, [rows.length, shareCount, 2]),
     'lora.shares': floatTensor(shares, [rows.length, 1, shareCount]),
     'lora.units': intTensor(units, [rows.length, shareCount]),

@@ -21,11 +21,19 @@ interface ModulePlanes {
   readonly gainChange: Float32Array;
 }
 
+/** Places that lie together. */
+export interface PlaceRange {
+  readonly first: number;
+  readonly count: number;
+}
+
 /** Bytes that the units of a batch may take; adapters that do not fit beside those that run wait for them. */
 const STACK_BYTES = 512 * 1024 * 1024;
+/** Bytes of units that stay when nothing needs their places. */
+const KEPT_BYTES = 64 * 1024 * 1024;
 /** Places that address space is taken for at first. */
 const FIRST_PLACES = 256;
-/** Places from which on memory is given back when a single one is left. */
+/** Memory is given back when a single unit is left of more than twice so many, or twice those that are kept. */
 const MANY_PLACES = 8;
 
 export class UnitStack {
@@ -38,6 +46,8 @@ export class UnitStack {
   private readonly unitBytes: number;
   /** Units that fit the limit. */
   private readonly room: number;
+  private readonly keptPlaces: number;
+  private lastWritten = -1;
 
   constructor(
     private readonly modules: readonly AdaptedModule[],
@@ -46,6 +56,7 @@ export class UnitStack {
     const floats = modules.reduce((sum, { inSize, outSize }) => sum + (inSize + outSize) * LORA_UNIT, 0);
     this.unitBytes = Math.max(1, floats * Float32Array.BYTES_PER_ELEMENT);
     this.room = Math.max(1, Math.floor(stackBytes / this.unitBytes));
+    this.keptPlaces = Math.max(1, Math.min(this.room, FIRST_PLACES, Math.floor(KEPT_BYTES / this.unitBytes)));
   }
 
   /** Whether rows of `adapters` may come beside those of `running`; always when nothing runs. */
@@ -61,16 +72,16 @@ export class UnitStack {
     return this.unitBytes;
   }
 
-  /** Sees that all units of `wanted` are there; returns how many places a step reads, from the first on. */
-  arrange(wanted: ReadonlySet<AdapterUnits>): number {
+  /** Sees that all units of `wanted` are there; returns the places that a step reads. */
+  arrange(wanted: ReadonlySet<AdapterUnits>): PlaceRange {
     const missing = missingUnits(wanted, this.places);
     for (const unit of missing) this.write(unit, wanted);
     const count = unitCount(wanted);
+    const range = this.rangeOf(wanted);
     // one move a step: what lies scattered comes together without holding any step up
-    if (missing.length === 0 && this.end(wanted) > 2 * count) this.moveLast(wanted);
-    const end = this.end(wanted);
-    if (count === 1 && end === 1 && this.units.length >= MANY_PLACES) this.shrink();
-    return end;
+    if (missing.length === 0 && range.count > 2 * count) this.moveLast(range, wanted);
+    if (count === 1 && this.units.length > 2 * Math.max(this.keptPlaces, MANY_PLACES)) this.shrink(range.first);
+    return this.rangeOf(wanted);
   }
 
   /** The places of an adapter, in the order of its units. */
@@ -84,29 +95,30 @@ export class UnitStack {
     this.places.delete(adapter);
   }
 
-  /** Adds the first `count` places to `feeds` under the decoder graph's names. */
-  feed(feeds: Record<string, TensorValue>, count: number): void {
+  /** Adds a range of places to `feeds` under the decoder graph's names. */
+  feed(feeds: Record<string, TensorValue>, { first, count }: PlaceRange): void {
     for (const { module, a, b, gainChange } of this.planes) {
       const { path, inSize, outSize, hasGain } = module;
-      feeds[loraInput.a(path)] = floatTensor(a.subarray(0, count * inSize * LORA_UNIT), [count, inSize, LORA_UNIT]);
-      feeds[loraInput.b(path)] = floatTensor(b.subarray(0, count * outSize * LORA_UNIT), [count, LORA_UNIT, outSize]);
-      if (hasGain) {
-        feeds[loraInput.gain(path)] = floatTensor(gainChange.subarray(0, count * outSize), [count, outSize]);
-      }
+      feeds[loraInput.a(path)] = floatTensor(parts(a, first, count, inSize * LORA_UNIT), [count, inSize, LORA_UNIT]);
+      feeds[loraInput.b(path)] = floatTensor(parts(b, first, count, outSize * LORA_UNIT), [count, LORA_UNIT, outSize]);
+      if (hasGain)
+        feeds[loraInput.gain(path)] = floatTensor(parts(gainChange, first, count, outSize), [count, outSize]);
     }
   }
 
   private write(unit: Unit, wanted: ReadonlySet<AdapterUnits>): void {
     const place = this.freePlace(wanted);
+    if (this.capacity === 0) this.reserve(0);
     this.settle(unit, place);
+    this.lastWritten = place;
     for (const { module, a, b, gainChange } of this.planes) {
       const { path, inSize, outSize, hasGain } = module;
       unit.adapter.write(path, unit.index, {
-        a: part(a, place, inSize * LORA_UNIT),
-        b: part(b, place, outSize * LORA_UNIT),
+        a: parts(a, place, 1, inSize * LORA_UNIT),
+        b: parts(b, place, 1, outSize * LORA_UNIT),
       });
       if (!hasGain) continue;
-      const gain = part(gainChange, place, outSize);
+      const gain = parts(gainChange, place, 1, outSize);
       // the change counts once, whatever the number of units
       const change = unit.index === 0 ? unit.adapter.gainChange(path) : undefined;
       if (change === undefined) gain.fill(0);
@@ -114,12 +126,30 @@ export class UnitStack {
     }
   }
 
-  /** The first place that no adapter of `wanted` has. */
+  /**
+   * A place that no adapter of `wanted` has: among theirs or beside them, so that a step reads little else; of the kept
+   * ones as long as there are any. When there are none of theirs, the one after the last that was written: what was
+   * written long ago goes first.
+   */
   private freePlace(wanted: ReadonlySet<AdapterUnits>): number {
-    const place = this.units.findIndex((unit) => unit === undefined || !wanted.has(unit.adapter));
-    if (place >= 0) return place;
-    if (this.units.length === this.capacity) this.grow();
-    return this.units.length;
+    const { first, count } = this.rangeOf(wanted);
+    const end = first + count;
+    if (count === 0) return (this.lastWritten + 1) % this.keptPlaces;
+    const gap = this.gapIn({ first, count }, wanted);
+    if (gap !== undefined) return gap;
+    if (end >= this.keptPlaces && first > 0) return first - 1;
+    if (end === this.capacity) this.grow();
+    return end;
+  }
+
+  private gapIn({ first, count }: PlaceRange, wanted: ReadonlySet<AdapterUnits>): number | undefined {
+    for (let place = first; place < first + count; place++) if (!this.isOf(place, wanted)) return place;
+    return undefined;
+  }
+
+  private isOf(place: number, wanted: ReadonlySet<AdapterUnits>): boolean {
+    const unit = this.units[place];
+    return unit !== undefined && wanted.has(unit.adapter);
   }
 
   /** Notes that a unit lies at `place`; the adapter that had it has to be written anew. */
@@ -132,9 +162,10 @@ export class UnitStack {
     this.places.set(unit.adapter, places);
   }
 
-  private moveLast(wanted: ReadonlySet<AdapterUnits>): void {
-    const from = this.end(wanted) - 1;
-    const to = this.freePlace(wanted);
+  private moveLast(range: PlaceRange, wanted: ReadonlySet<AdapterUnits>): void {
+    const from = range.first + range.count - 1;
+    const to = this.gapIn(range, wanted);
+    if (to === undefined) return;
     this.settle(this.units[from] as Unit, to);
     this.units[from] = undefined;
     for (const { module, a, b, gainChange } of this.planes) {
@@ -144,9 +175,17 @@ export class UnitStack {
     }
   }
 
-  /** Places up to the last one of `wanted`. */
-  private end(wanted: ReadonlySet<AdapterUnits>): number {
-    return this.units.findLastIndex((unit) => unit !== undefined && wanted.has(unit.adapter)) + 1;
+  /** From the first place of `wanted` to the last. */
+  private rangeOf(wanted: ReadonlySet<AdapterUnits>): PlaceRange {
+    let first = Number.POSITIVE_INFINITY;
+    let last = -1;
+    for (const adapter of wanted) {
+      for (const place of this.placesOf(adapter)) {
+        first = Math.min(first, place);
+        last = Math.max(last, place);
+      }
+    }
+    return last < 0 ? { first: 0, count: 0 } : { first, count: last + 1 - first };
   }
 
   /** Takes address space; memory is used where units are written. */
@@ -165,16 +204,19 @@ export class UnitStack {
     }
   }
 
-  /** Gives back the memory of all places but the first. */
-  private shrink(): void {
-    for (const unit of this.units.slice(1)) if (unit !== undefined) this.forget(unit.adapter);
-    this.units.length = 1;
+  /** Gives back the memory of all places but one, which becomes the first. */
+  private shrink(place: number): void {
+    const unit = this.units[place] as Unit;
     const former = this.planes;
+    this.places.clear();
+    this.units = [];
+    this.lastWritten = 0;
     this.reserve(0);
+    this.settle(unit, 0);
     for (const [index, { module, a, b, gainChange }] of former.entries()) {
-      this.planes[index]?.a.set(part(a, 0, module.inSize * LORA_UNIT));
-      this.planes[index]?.b.set(part(b, 0, module.outSize * LORA_UNIT));
-      if (module.hasGain) this.planes[index]?.gainChange.set(part(gainChange, 0, module.outSize));
+      this.planes[index]?.a.set(parts(a, place, 1, module.inSize * LORA_UNIT));
+      this.planes[index]?.b.set(parts(b, place, 1, module.outSize * LORA_UNIT));
+      if (module.hasGain) this.planes[index]?.gainChange.set(parts(gainChange, place, 1, module.outSize));
     }
   }
 }
@@ -206,8 +248,8 @@ function unitCount(adapters: ReadonlySet<AdapterUnits>): number {
   return count;
 }
 
-function part(plane: Float32Array, place: number, size: number): Float32Array {
-  return plane.subarray(place * size, (place + 1) * size);
+function parts(plane: Float32Array, first: number, count: number, size: number): Float32Array {
+  return plane.subarray(first * size, (first + count) * size);
 }
 
 function movePart(plane: Float32Array, from: number, to: number, size: number): void {

@@ -178,12 +178,12 @@ export class T5Runner implements ModelRunner {
 
   private feedAdapters(feeds: Record<string, TensorValue>, rows: readonly AdapterCombination[]): void {
     if (this.graphs.decoder.adapted.length === 0) return;
-    const unitCount = this.rowFactors.arrange(adaptersOf(rows));
+    const range = this.rowFactors.arrange(adaptersOf(rows));
     Object.assign(
       feeds,
-      routeRows(rows, unitCount, (adapter) => this.rowFactors.placesOf(adapter)),
+      routeRows(rows, range, (adapter) => this.rowFactors.placesOf(adapter)),
     );
-    this.rowFactors.feed(feeds, unitCount);
+    this.rowFactors.feed(feeds, range);
   }
 
   private indexPath(index: Int32Array, offset: number, path: readonly number[]): void {

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import type { DecodingOptions } from '../../../src/runtime/decoding/sampling-params.ts';
+import { RuntimeError } from '../../../src/runtime/errors.ts';
 import { targetsOf } from '../../../src/runtime/lora/lora-targets.ts';
 import type { LoraWeights, WeightedAdapter } from '../../../src/runtime/lora/lora-weights.ts';
 import type { ModelConfig } from '../../../src/runtime/models/model-config.ts';
@@ -161,8 +162,14 @@ describe('adapters over a random T5', () => {
     assert.ok(normal !== undefined);
     const huge = { ...normal, id: 'huge', adapters: [{ key: 'wide', weight: 1e38 }] };
     const others = requests.slice(0, 6);
-    const harness = await EngineHarness.runAll(runner, [huge, ...others]);
+    const harness = new EngineHarness(runner);
+    for (const one of [huge, ...others]) harness.submit(one);
+    await harness.drain({ mayFail: true });
     for (const { id } of others) assert.deepEqual(answerOf(harness, id), alone.get(id), id);
+    assert.deepEqual([...harness.failures.keys()], ['huge']);
+    const [failure] = harness.failures.values();
+    assert.ok(failure instanceof RuntimeError && /wide × 1e\+38/.test(failure.message));
+    assert.deepEqual([failure.code, failure.details], ['INVALID_ADAPTER', { argument: 'adapters' }]);
   });
 
   test('no adapter, and an adapter whose B is zero, = the model without LoRA inputs', async () => {

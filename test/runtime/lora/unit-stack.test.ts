@@ -6,7 +6,7 @@ import { AdapterCombination } from '../../../src/runtime/lora/adapter-combinatio
 import { AdapterUnits } from '../../../src/runtime/lora/adapter-units.ts';
 import { writeUnits } from '../../../src/runtime/lora/lora-weights.ts';
 import { RunFactors } from '../../../src/runtime/lora/run-factors.ts';
-import { UnitStack } from '../../../src/runtime/lora/unit-stack.ts';
+import { type PlaceRange, UnitStack } from '../../../src/runtime/lora/unit-stack.ts';
 import type { TensorValue } from '../../../src/runtime/tensor.ts';
 import { seededNumbers } from '../../support/seeded-numbers.ts';
 
@@ -64,15 +64,16 @@ function slice(feeds: Readonly<Record<string, TensorValue>>, name: string, place
   return [...data.subarray(place * size, (place + 1) * size)];
 }
 
-function assertHolds(stack: UnitStack, wanted: readonly Known[], count: number): void {
+function assertHolds(stack: UnitStack, wanted: readonly Known[], range: PlaceRange): void {
   const feeds: Record<string, TensorValue> = {};
-  stack.feed(feeds, count);
+  stack.feed(feeds, range);
   const taken = new Set<number>();
   for (const known of wanted) {
     const places = stack.placesOf(known.adapter);
     assert.equal(places.length, known.adapter.unitCount);
-    for (const [index, place] of places.entries()) {
-      assert.ok(place < count && !taken.has(place), 'a place of its own, among those that the step reads');
+    for (const [index, absolute] of places.entries()) {
+      const place = absolute - range.first;
+      assert.ok(place >= 0 && place < range.count && !taken.has(place), 'its own, among those that the step reads');
       taken.add(place);
       for (const module of MODULES) {
         const [a, b] = unitOf(known, module, index);
@@ -89,7 +90,7 @@ function setOf(...known: readonly Known[]): ReadonlySet<AdapterUnits> {
   return new Set(known.map(({ adapter }) => adapter));
 }
 
-const RANKS = [[1, 1], [16, 3], [40, 2], [0, 17], [9, 0], [64, 64], [], [33, 16]] as const;
+const RANKS = [[1, 1], [16, 3], [40, 2], [0, 17], [9, 0], [64, 64], [], [33, 16], [300, 1]] as const;
 const known = RANKS.map((ranks, index) => makeAdapter(SEED + index, ranks));
 
 test('a thousand random batches read what their adapters hold; what lies scattered comes together', () => {
@@ -101,12 +102,12 @@ test('a thousand random batches read what their adapters hold; what lies scatter
     const adapters = setOf(...wanted);
     if (next() < 0.2) stack.forget(known[Math.floor(next() * known.length)]?.adapter as AdapterUnits);
     if (next() < 0.5) stack.prepare(adapters, new Set());
-    let count = stack.arrange(adapters);
-    assertHolds(stack, wanted, count);
+    let range = stack.arrange(adapters);
+    assertHolds(stack, wanted, range);
     const units = wanted.reduce((sum, { adapter }) => sum + adapter.unitCount, 0);
-    for (let step = 0; step < units; step++) count = stack.arrange(adapters);
-    assert.ok(count <= 2 * units, `${count} places for ${units} units`);
-    assertHolds(stack, wanted, count);
+    for (let step = 0; step < units; step++) range = stack.arrange(adapters);
+    assert.ok(range.count <= 2 * units, `${range.count} places for ${units} units`);
+    assertHolds(stack, wanted, range);
   }
 });
 
@@ -136,6 +137,17 @@ test('adapters have room within the limit, and always when nothing runs', () => 
   assert.equal(stack.hasRoom(setOf(wide), setOf(wide, two)), true, 'those that run already take no more');
   assert.equal(stack.hasRoom(setOf(other), setOf(wide)), false);
   assert.equal(stack.hasRoom(setOf(one, two, wide, other), new Set()), true);
+});
+
+test('adapters that take turns stay each at its place, and a step reads one of them', () => {
+  const stack = new UnitStack(MODULES);
+  const turns = [0, 1, 4, 6].map((index) => known[index] as Known);
+  const places = turns.map((one) => stack.arrange(setOf(one)).first);
+  assert.equal(new Set(places).size, turns.length);
+  for (const [index, one] of turns.entries()) {
+    assert.equal(stack.prepare(setOf(one), new Set()), 0, 'nothing is missing');
+    assert.deepEqual(stack.arrange(setOf(one)), { first: places[index], count: 1 });
+  }
 });
 
 test('an adapter that comes back before its place was needed is still there', () => {
