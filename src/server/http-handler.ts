@@ -1,34 +1,16 @@
-/** HTTP requests to Apollo and back, health checks, and the GraphiQL page. */
+/** HTTP requests to Apollo and back, exports, health checks, and the GraphiQL page. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { type ApolloServer, HeaderMap } from '@apollo/server';
 import type { Context } from '../context.ts';
-import type { ErrorCode, ErrorDetails } from '../runtime/errors.ts';
+import { type ExportOptions, isExportPath, sendExport } from './evaluation-export.ts';
 import { sendGraphiqlAsset, sendGraphiqlPage } from './graphiql.ts';
-import type { InFlight } from './in-flight.ts';
+import { sendError, sendStopping } from './send-error.ts';
 
-export interface HttpOptions {
+export interface HttpOptions extends ExportOptions {
   readonly apollo: ApolloServer<Context>;
-  readonly createContext: (signal: AbortSignal) => Context;
   readonly maxBodyBytes: number;
   /** Why a summary could not be made now; undefined when it could. */
   readonly notReady: () => string | undefined;
-  /** Set while the server stops: new requests are refused. */
-  readonly isDraining: () => boolean;
-  readonly inFlight: InFlight;
-}
-
-/** How long a client of a stopping server should wait for another one. */
-const DRAIN_RETRY_MS = 1000;
-
-function sendError(
-  response: ServerResponse,
-  status: number,
-  message: string,
-  code: ErrorCode,
-  details: ErrorDetails,
-): void {
-  response.writeHead(status, { 'content-type': 'application/json' });
-  response.end(JSON.stringify({ errors: [{ message, extensions: { code, ...details } }] }));
 }
 
 /** The whole body; undefined when it has more than `most` bytes. */
@@ -53,16 +35,7 @@ function parseBody(text: string): unknown {
 
 async function handleGraphql(request: IncomingMessage, response: ServerResponse, options: HttpOptions): Promise<void> {
   const { apollo, createContext, maxBodyBytes, isDraining } = options;
-  if (isDraining()) {
-    const details = { retryAfterMs: DRAIN_RETRY_MS };
-    return sendError(
-      response,
-      503,
-      'Expected a server in service, it is stopping. Send it again.',
-      'OVERLOADED',
-      details,
-    );
-  }
+  if (isDraining()) return sendStopping(response);
   const leaving = new AbortController();
   const end = options.inFlight.begin();
   response.on('close', () => {
@@ -72,7 +45,8 @@ async function handleGraphql(request: IncomingMessage, response: ServerResponse,
   const body = await readBody(request, maxBodyBytes);
   if (body === undefined) {
     const message = `Expected a body of at most ${maxBodyBytes} bytes, a larger one came.`;
-    return sendError(response, 413, message, 'QUERY_TOO_COSTLY', { limit: 'GISTQL_MAX_BODY_BYTES' });
+    const details = { limit: 'GISTQL_MAX_BODY_BYTES' };
+    return sendError(response, 413, { message, code: 'QUERY_TOO_COSTLY', details });
   }
   const headers = new HeaderMap();
   for (const [name, value] of Object.entries(request.headers)) {
@@ -111,8 +85,9 @@ export async function handleHttp(
   if (pathname === '/health/live') return sendHealth(response, undefined);
   if (pathname === '/health/ready') return sendHealth(response, options.notReady());
   if (request.method === 'GET' && (await sendGraphiqlAsset(pathname, response))) return;
+  if (isExportPath(pathname)) return sendExport(request, response, pathname, options);
   if (pathname !== '/graphql') {
-    return sendError(response, 404, `Expected /graphql, ${pathname} came.`, 'NOT_FOUND', {});
+    return sendError(response, 404, { message: `Expected /graphql, ${pathname} came.`, code: 'NOT_FOUND' });
   }
   const wantsPage = request.method === 'GET' && search === '' && request.headers.accept?.includes('text/html');
   if (wantsPage) return sendGraphiqlPage(response);

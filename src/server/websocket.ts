@@ -20,6 +20,7 @@ import type { Limits } from '../config.ts';
 import type { Context } from '../context.ts';
 import { formatError, toGraphqlError } from '../resolvers/format-error.ts';
 import { RuntimeError } from '../runtime/errors.ts';
+import { RETRY_MS } from '../runtime/retry.ts';
 import type { OperationRunner } from './execute-operation.ts';
 import type { InFlight } from './in-flight.ts';
 import { MAX_DOCUMENT_LEXEMES } from './limits.ts';
@@ -44,13 +45,13 @@ interface Connection {
 function tooManySubscriptions(most: number): GraphQLError {
   const message = `Expected at most ${most} subscriptions on one connection, one more came. End one first.`;
   return toGraphqlError(
-    new RuntimeError('OVERLOADED', message, { limit: 'GISTQL_MAX_SUBSCRIPTIONS', retryAfterMs: 1000 }),
+    new RuntimeError('OVERLOADED', message, { limit: 'GISTQL_MAX_SUBSCRIPTIONS', retryAfterMs: RETRY_MS }),
   );
 }
 
 function stopping(): GraphQLError {
   const message = 'Expected a server in service, it is stopping. Subscribe again elsewhere.';
-  return toGraphqlError(new RuntimeError('OVERLOADED', message, { retryAfterMs: 1000 }));
+  return toGraphqlError(new RuntimeError('OVERLOADED', message, { retryAfterMs: RETRY_MS }));
 }
 
 /** The parsed, valid document of a message, or the errors in it. */

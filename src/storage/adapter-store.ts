@@ -3,6 +3,7 @@ import { mkdir, open, rename, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ADAPTER_METHODS, type AdapterFacts } from './adapter-facts.ts';
 import { BoundedFile, decodeText, isObject, parseJsonObject } from './bounded-file.ts';
+import { MEBIBYTE } from './byte-size.ts';
 import { quoted, StorageError } from './storage-error.ts';
 
 export interface StoredAdapter {
@@ -21,7 +22,7 @@ export interface StoredAdapters {
 
 const FILE = 'adapters.json';
 const VERSION = 1;
-const MOST_BYTES = 256 * 1024 * 1024;
+const MOST_BYTES = 256 * MEBIBYTE;
 
 export class AdapterStore {
   /** Adapters do not change once they are loaded: each is written out once, not at every save. */

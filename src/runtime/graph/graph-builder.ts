@@ -28,6 +28,13 @@ const MICROSOFT_OPERATORS = new Set([
   'QuickGelu',
 ]);
 
+/** What a builder holds so far, for those who add nodes by what is there. */
+export interface RecordedGraph {
+  readonly nodes: readonly NodeSpec[];
+  readonly initializers: ReadonlyMap<string, TensorValue>;
+  readonly inputs: readonly ValueSpec[];
+}
+
 export class GraphBuilder {
   private readonly nodes: NodeSpec[] = [];
   private readonly initializers = new Map<string, TensorValue>();
@@ -39,6 +46,12 @@ export class GraphBuilder {
   private readonly taken = new Set<string>();
 
   constructor(private readonly name: string) {}
+
+  /** Grows with the graph. */
+  get recorded(): RecordedGraph {
+    const { nodes, initializers, inputs } = this;
+    return { nodes, initializers, inputs };
+  }
 
   /** Declares an input that every run must feed. */
   input(name: string, type: ElementType, dims: readonly Dimension[]): Value {

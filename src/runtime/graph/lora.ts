@@ -66,23 +66,13 @@ export abstract class LoraLayer {
   protected abstract gain(module: string, shape: AdaptedShape): Value;
 }
 
-/**
- * The same adapters for all rows of a run. x [1, s, in], a [units, in, 16], b [1, ranks, out], gain [1, out];
- * lora.rank_shares [ranks]: how much each rank counts.
- */
+/** The same adapters for all rows of a run. x [1, s, in], a [1, in, ranks], b [1, ranks, out], gain [1, out]. */
 export class RunLora extends LoraLayer {
-  private rankShares: Value | undefined;
-
   protected delta(module: string, x: Value, { inSize, outSize }: AdaptedShape): Value {
     const { graph } = this;
-    const units = graph.input(loraInput.a(module), 'float32', ['lora_units', inSize, LORA_UNIT]);
+    const a = graph.input(loraInput.a(module), 'float32', [1, inSize, 'lora_ranks']);
     const b = graph.input(loraInput.b(module), 'float32', [1, 'lora_ranks', outSize]);
-    this.rankShares ??= graph.input('lora.rank_shares', 'float32', ['lora_ranks']);
-    // the units side by side: [1, in, ranks]
-    const sideBySide = graph.node('Transpose', [units], { perm: [1, 0, 2] });
-    const a = graph.node('Reshape', [sideBySide, graph.integers(1, inSize, -1)]);
-    const byRank = graph.node('Mul', [graph.node('MatMul', [x, a]), this.rankShares]); // [1, s, ranks]
-    return graph.node('MatMul', [byRank, b]);
+    return graph.node('MatMul', [graph.node('MatMul', [x, a]), b]);
   }
 
   protected gain(module: string, { outSize }: AdaptedShape): Value {

@@ -1,7 +1,17 @@
 /** The factors of one adapter, cut into units of LORA_UNIT ranks: unit n holds ranks 16 n … 16 n + 15 of every module. */
-import { invariant } from '../errors.ts';
 import { LORA_UNIT } from '../graph/lora.ts';
 import type { LoraFactors, LoraWeights } from './lora-weights.ts';
+
+/** Where a unit is written. */
+interface UnitTarget {
+  /** In rows of `stride` numbers, of which the first LORA_UNIT are the unit's. */
+  readonly a: Float32Array;
+  readonly b: Float32Array;
+  /** Default: LORA_UNIT. */
+  readonly stride?: number;
+}
+
+const NOTHING = new Float32Array(0);
 
 /** Stands for one state of an adapter: what replaces it under its name is another object. */
 export class AdapterUnits {
@@ -25,24 +35,21 @@ export class AdapterUnits {
   }
 
   /** Writes a unit of a module: a [in, LORA_UNIT], b [LORA_UNIT, out]; ranks that it does not have are zeros. */
-  write(module: string, unit: number, { a, b }: { readonly a: Float32Array; readonly b: Float32Array }): void {
+  write(module: string, unit: number, { a, b, stride = LORA_UNIT }: UnitTarget): void {
     const own = this.factors.get(module);
     const first = unit * LORA_UNIT;
     const width = own === undefined ? 0 : Math.min(LORA_UNIT, own.rank - first);
+    const outSize = b.length / LORA_UNIT;
+    b.fill(0, Math.max(0, width) * outSize);
     if (own === undefined || width <= 0) {
-      a.fill(0);
-      b.fill(0);
+      spread(a, NOTHING, { width: 0, stride });
       return;
     }
-    const inSize = a.length / LORA_UNIT;
-    const outSize = b.length / LORA_UNIT;
-    invariant(own.a.length === own.rank * inSize, `the factors of ${module} have the size of its inputs`);
-    const start = first * inSize;
-    const unitA = own.a.subarray(start, start + width * inSize);
-    if (width === LORA_UNIT) a.set(unitA);
-    else widen(a, unitA, width);
-    b.fill(0, width * outSize);
     b.set(own.b.subarray(first * outSize, (first + width) * outSize));
+    const inSize = own.a.length / own.rank;
+    const unitA = own.a.subarray(first * inSize, (first + width) * inSize);
+    if (width === stride) a.set(unitA);
+    else spread(a, unitA, { width, stride });
   }
 
   /** [out]: by how much more than once the rows of a module's own matrix count; undefined: they count once. */
@@ -51,11 +58,15 @@ export class AdapterUnits {
   }
 }
 
-/** Copies rows of `width` numbers to rows of LORA_UNIT. */
-function widen(target: Float32Array, source: Float32Array, width: number): void {
-  target.fill(0);
+/** Copies rows of `width` numbers to rows of LORA_UNIT that begin `stride` numbers apart; the rest of them are zeros. */
+function spread(
+  target: Float32Array,
+  source: Float32Array,
+  { width, stride }: { readonly width: number; readonly stride: number },
+): void {
   let read = 0;
-  for (let row = 0; row < target.length; row += LORA_UNIT) {
+  for (let row = 0; row < target.length; row += stride) {
     for (let place = row; place < row + width; place++) target[place] = source[read++] as number;
+    target.fill(0, row + width, row + LORA_UNIT);
   }
 }

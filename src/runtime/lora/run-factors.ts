@@ -1,4 +1,6 @@
 /** The factors of runs that serve one request each, the encoder's and the head's, in memory that sessions read in place. */
+
+import { MEBIBYTE } from '../../storage/byte-size.ts';
 import { type AdaptedModule, LORA_UNIT, loraInput } from '../graph/lora.ts';
 import { floatTensor, type TensorValue } from '../tensor.ts';
 import type { AdapterCombination } from './adapter-combination.ts';
@@ -11,7 +13,7 @@ interface Kept {
 }
 
 /** Bytes of factors that are kept for the next run of the same adapters, beside those of the run at hand. */
-const KEPT_BYTES = 128 * 1024 * 1024;
+const KEPT_BYTES = 128 * MEBIBYTE;
 
 export class RunFactors {
   /** In order of last use. */
@@ -62,7 +64,7 @@ export class RunFactors {
     const planes = this.modules.map(({ path, inSize, outSize, hasGain }) => {
       const a = new Float32Array(unitCount * inSize * LORA_UNIT);
       const b = new Float32Array(unitCount * LORA_UNIT * outSize);
-      feeds[loraInput.a(path)] = floatTensor(a, [unitCount, inSize, LORA_UNIT]);
+      feeds[loraInput.a(path)] = floatTensor(a, [1, inSize, unitCount * LORA_UNIT]);
       feeds[loraInput.b(path)] = floatTensor(b, [1, unitCount * LORA_UNIT, outSize]);
       if (hasGain) {
         const gain = new Float32Array(outSize);
@@ -71,17 +73,18 @@ export class RunFactors {
       }
       return { path, a, b };
     });
-    const shares = new Float32Array(unitCount * LORA_UNIT);
-    if (planes.length > 0) feeds['lora.rank_shares'] = floatTensor(shares, [unitCount * LORA_UNIT]);
+    const stride = unitCount * LORA_UNIT;
     const missing: (() => void)[] = [];
     let place = 0;
     for (const { weight, adapter } of combination.parts) {
       for (let unit = 0; unit < adapter.unitCount; unit++, place++) {
         const at = place;
-        shares.fill(weight, at * LORA_UNIT, (at + 1) * LORA_UNIT);
         missing.push(() => {
           for (const { path, a, b } of planes) {
-            adapter.write(path, unit, { a: part(a, at, unitCount), b: part(b, at, unitCount) });
+            const size = b.length / unitCount;
+            const own = b.subarray(at * size, (at + 1) * size);
+            adapter.write(path, unit, { a: a.subarray(at * LORA_UNIT), b: own, stride });
+            if (weight !== 1) scale(own, weight);
           }
         });
       }
@@ -90,7 +93,6 @@ export class RunFactors {
   }
 }
 
-function part(plane: Float32Array, place: number, count: number): Float32Array {
-  const size = plane.length / count;
-  return plane.subarray(place * size, (place + 1) * size);
+function scale(values: Float32Array, factor: number): void {
+  for (let index = 0; index < values.length; index++) values[index] = (values[index] as number) * factor;
 }

@@ -3,6 +3,8 @@
  * a [places, in, 16] and b [places, 16, out]. A unit is written once, when the first row of its adapter comes, and
  * stays until its place is needed; an adapter that comes back before that costs nothing.
  */
+
+import { MEBIBYTE } from '../../storage/byte-size.ts';
 import { type AdaptedModule, LORA_UNIT, loraInput } from '../graph/lora.ts';
 import { floatTensor, type TensorValue } from '../tensor.ts';
 import type { AdapterUnits } from './adapter-units.ts';
@@ -28,9 +30,9 @@ export interface PlaceRange {
 }
 
 /** Bytes that the units of a batch may take; adapters that do not fit beside those that run wait for them. */
-const STACK_BYTES = 512 * 1024 * 1024;
+const STACK_BYTES = 512 * MEBIBYTE;
 /** Bytes of units that stay when nothing needs their places. */
-const KEPT_BYTES = 64 * 1024 * 1024;
+const KEPT_BYTES = 64 * MEBIBYTE;
 /** Places that address space is taken for at first. */
 const FIRST_PLACES = 256;
 /** Memory is given back when a single unit is left of more than twice so many, or twice those that are kept. */

@@ -3,6 +3,8 @@
  * factors of zero change no bit; a whole head in its place is an input of a graph of its own. Any number of adapters
  * share these sessions, which are made when the first is asked for.
  */
+
+import { MEBIBYTE } from '../../storage/byte-size.ts';
 import type { RowNeeds, RowScores } from '../decoding/decoding-strategy.ts';
 import { GraphBuilder } from '../graph/graph-builder.ts';
 import { linear } from '../graph/layers.ts';
@@ -21,7 +23,7 @@ import { HEAD_PATH } from './t5-modules.ts';
 /** Rows of a run: one number only, because how onnxruntime cuts a product must not depend on how many rows there are. */
 const RUN_ROWS = 16;
 /** Bytes of heads that are kept in the form that sessions take, beside the one at hand. */
-const KEPT_BYTES = 256 * 1024 * 1024;
+const KEPT_BYTES = 256 * MEBIBYTE;
 
 interface HeadSessions {
   /** states, logits → scores */

@@ -1,5 +1,6 @@
 /** The small files of a model folder: what the serving thread needs before a worker reads the weights. */
 import { totalmem } from 'node:os';
+import { MEBIBYTE } from '../../storage/byte-size.ts';
 import { checkFile, readJson, resolveFolder } from '../../storage/model-folder.ts';
 import { quoted, StorageError } from '../../storage/storage-error.ts';
 import { RuntimeError } from '../errors.ts';
@@ -27,7 +28,6 @@ export interface ModelDirectories {
 const STORAGE_CODES = { missing: 'NOT_FOUND', invalid: 'INVALID_MODEL', name: 'BAD_USER_INPUT' } as const;
 const SOURCE = /^(embedded|dir):(.*)$/s;
 const FLOAT_BYTES = 4;
-const MEBIBYTE = 1024 * 1024;
 
 /** Gives what storage says of a model's files its public code. */
 export async function withModelErrors<T>(work: () => Promise<T>): Promise<T> {

@@ -8,32 +8,16 @@
  *
  * The word embeddings are looked up by the caller: both graphs and `embed` then share one table.
  */
-import {
-  attend,
-  type DecodeSection,
-  declareSection,
-  decodeCrossAttention,
-  decodeSelfAttention,
-  mergeHeads,
-  splitHeads,
-} from '../graph/attention.ts';
+import { invariant } from '../errors.ts';
+import { type DecodeSection, declareSection, decodeCrossAttention, decodeSelfAttention } from '../graph/attention.ts';
 import { GraphBuilder, type Value } from '../graph/graph-builder.ts';
-import { addAndNormalize, gatedActivation, linear, rmsNorm, splitLast } from '../graph/layers.ts';
-import { type AdaptedModule, type LoraLayer, type LoraTargets, RowLora, RunLora } from '../graph/lora.ts';
+import { linear, splitLast } from '../graph/layers.ts';
+import { type AdaptedModule, type AdaptedShape, type LoraTargets, RowLora, RunLora } from '../graph/lora.ts';
 import type { OnnxModel } from '../graph/model-proto.ts';
 import { floatTensor } from '../tensor.ts';
 import type { T5Config } from './model-config.ts';
-import type { T5BlockParameters, T5Parameters, T5StackParameters } from './t5-parameters.ts';
-
-/** A residual stream: `sum` is what flows on, `pending` what the last layer adds to it. */
-interface Stream {
-  readonly sum: Value;
-  readonly pending: Value | undefined;
-}
-
-function width(config: T5Config): number {
-  return config.headCount * config.headSize;
-}
+import { relativeBiasPath, type Stream, T5Layers, type T5StackName, type T5Weights } from './t5-layers.ts';
+import type { T5Parameters, T5StackParameters } from './t5-parameters.ts';
 
 /** A graph and which of its matrices have LoRA inputs. */
 export interface AdaptableGraph {
@@ -41,95 +25,75 @@ export interface AdaptableGraph {
   readonly adapted: readonly AdaptedModule[];
 }
 
-/** Matrices that share an input, stacked over each other. */
-interface Projection {
-  /** Name of the stack in the graph. */
-  readonly name: string;
-  /** [Σ out, in] */
-  readonly data: Float32Array;
-  /** Modules below the path of the layer, in the order of the stack; all of one size. */
-  readonly modules: readonly string[];
-}
-
-class T5GraphWriter {
+/** Weights that a graph holds. Matrices that share an input lie under the path of the first of them, stacked. */
+class ConstantWeights implements T5Weights {
   constructor(
-    readonly graph: GraphBuilder,
+    private readonly graph: GraphBuilder,
+    private readonly constants: ReadonlyMap<string, Float32Array>,
     private readonly config: T5Config,
-    private readonly lora: LoraLayer,
     /** Whether matrices that share an input are one product: faster for the few rows of a decode step. */
     private readonly stacked: boolean,
   ) {}
 
-  matrix(name: string, data: Float32Array, columns: number): Value {
+  products(x: Value, modules: readonly string[], { inSize, outSize }: AdaptedShape): Value[] {
+    const { graph } = this;
+    const [first = ''] = modules;
+    const data = this.data(first);
+    if (this.stacked && modules.length > 1) {
+      return splitLast(graph, linear(graph, x, this.matrix(first, data, inSize)), outSize, modules.length);
+    }
+    const size = outSize * inSize;
+    return modules.map((module, part) =>
+      linear(graph, x, this.matrix(module, data.subarray(part * size, (part + 1) * size), inSize)),
+    );
+  }
+
+  norm(path: string): Value {
+    const data = this.data(path);
+    return this.graph.weight('norm', floatTensor(data, [data.length]));
+  }
+
+  relativeBias(stack: T5StackName): Value {
+    return this.matrix('relative_bias', this.data(relativeBiasPath(stack)), this.config.headCount);
+  }
+
+  private matrix(name: string, data: Float32Array, columns: number): Value {
     return this.graph.weight(name, floatTensor(data, [data.length / columns, columns]));
   }
 
-  vector(name: string, data: Float32Array): Value {
-    return this.graph.weight(name, floatTensor(data, [data.length]));
-  }
-
-  /** x [.., inSize] × each matrix of the stack, with what the adapters of the rows add. `path`: of the layer. */
-  project(path: string, x: Value, inSize: number, { name, data, modules }: Projection): Value[] {
-    const { graph } = this;
-    const size = data.length / modules.length;
-    const outSize = size / inSize;
-    const products =
-      this.stacked && modules.length > 1
-        ? splitLast(graph, linear(graph, x, this.matrix(name, data, inSize)), outSize, modules.length)
-        : modules.map((_, part) =>
-            linear(graph, x, this.matrix(name, data.subarray(part * size, (part + 1) * size), inSize)),
-          );
-    return products.map((y, part) => this.lora.adapt(`${path}.${modules[part]}`, x, y, { inSize, outSize }));
-  }
-
-  /** One matrix. */
-  projectOne(path: string, x: Value, inSize: number, module: string, data: Float32Array): Value {
-    const [y] = this.project(path, x, inSize, { name: module, data, modules: [module] });
-    return y as Value;
-  }
-
-  /** Adds what is pending to the stream and normalizes: one node but for the very first layer. */
-  normalize(stream: Stream, weight: Float32Array): { readonly normalized: Value; readonly sum: Value } {
-    const scale = this.vector('norm', weight);
-    const epsilon = this.config.layerNormEpsilon;
-    if (stream.pending !== undefined) return addAndNormalize(this.graph, stream.sum, stream.pending, scale, epsilon);
-    return { normalized: rmsNorm(this.graph, stream.sum, scale, epsilon), sum: stream.sum };
-  }
-
-  feedForward(path: string, stream: Stream, block: T5BlockParameters): Stream {
-    const { config, graph } = this;
-    const { norm, input, output } = block.feedForward;
-    return graph.scope('feed_forward', () => {
-      const { normalized, sum } = this.normalize(stream, norm);
-      const modules = config.gated ? ['DenseReluDense.wi_0', 'DenseReluDense.wi_1'] : ['DenseReluDense.wi'];
-      const [gate, up] = this.project(path, normalized, config.hiddenSize, { name: 'wi', data: input, modules });
-      const hidden = gatedActivation(graph, gate as Value, up, config.activation);
-      return { sum, pending: this.projectOne(path, hidden, config.feedForwardSize, 'DenseReluDense.wo', output) };
-    });
-  }
-
-  /** Rows [.., d] → queries, keys and values [.., H·dk]. */
-  queriesKeysValues(
-    path: string,
-    normalized: Value,
-    block: T5BlockParameters,
-  ): { queries: Value; keys: Value; values: Value } {
-    const modules = ['SelfAttention.q', 'SelfAttention.k', 'SelfAttention.v'];
-    const projection = { name: 'qkv', data: block.selfAttention.queryKeyValue, modules };
-    const [queries, keys, values] = this.project(path, normalized, this.config.hiddenSize, projection);
-    return { queries: queries as Value, keys: keys as Value, values: values as Value };
+  private data(path: string): Float32Array {
+    const data = this.constants.get(path);
+    invariant(data !== undefined, `the weights of ${path} are there`);
+    return data;
   }
 }
 
-/** Bias of the encoder: [1, H, s, s] by distance, plus the mask of padding [b, 1, 1, s]. */
-function encoderBias(writer: T5GraphWriter, config: T5Config, stack: T5StackParameters): Value {
-  const { graph } = writer;
-  const table = writer.matrix('relative_bias', stack.relativeBias, config.headCount); // [buckets, H]
-  const buckets = graph.input('relative_buckets', 'int32', ['source', 'source']);
-  const gathered = graph.node('Gather', [table, buckets], { axis: 0 }); // [s, s, H]
-  const byHead = graph.node('Transpose', [gathered], { perm: [2, 0, 1] });
-  const mask = graph.input('source_mask', 'float32', ['batch', 1, 1, 'source']);
-  return graph.node('Add', [graph.node('Unsqueeze', [byHead, graph.integers(0)]), mask]);
+/** The weights by their paths; stacks lie under the path of their first matrix. */
+function constantsOf(config: T5Config, { encoder, decoder }: T5Parameters): Map<string, Float32Array> {
+  const constants = new Map<string, Float32Array>();
+  const stack = (name: T5StackName, { blocks, relativeBias, finalNorm }: T5StackParameters): void => {
+    constants.set(relativeBiasPath(name), relativeBias).set(`${name}.final_layer_norm`, finalNorm);
+    for (const [index, { selfAttention, feedForward }] of blocks.entries()) {
+      const self = `${name}.block.${index}.layer.0`;
+      const last = `${name}.block.${index}.layer.${name === 'encoder' ? 1 : 2}`;
+      constants.set(`${self}.layer_norm`, selfAttention.norm).set(`${last}.layer_norm`, feedForward.norm);
+      constants.set(`${self}.SelfAttention.q`, selfAttention.queryKeyValue);
+      constants.set(`${self}.SelfAttention.o`, selfAttention.output);
+      constants.set(`${last}.DenseReluDense.${config.gated ? 'wi_0' : 'wi'}`, feedForward.input);
+      constants.set(`${last}.DenseReluDense.wo`, feedForward.output);
+    }
+  };
+  stack('encoder', encoder);
+  stack('decoder', decoder);
+  for (const [index, { crossAttention }] of decoder.blocks.entries()) {
+    const layer = `decoder.block.${index}.layer.1`;
+    const { norm, query, key, value, output } = crossAttention;
+    constants.set(`${layer}.layer_norm`, norm);
+    for (const [part, data] of Object.entries({ q: query, k: key, v: value, o: output })) {
+      constants.set(`${layer}.EncDecAttention.${part}`, data);
+    }
+  }
+  return constants;
 }
 
 /**
@@ -139,34 +103,19 @@ function encoderBias(writer: T5GraphWriter, config: T5Config, stack: T5StackPara
 export function buildT5Encoder(config: T5Config, parameters: T5Parameters, targets: LoraTargets): AdaptableGraph {
   const graph = new GraphBuilder('t5-encoder');
   const lora = new RunLora(graph, targets);
-  const writer = new T5GraphWriter(graph, config, lora, false);
+  const weights = new ConstantWeights(graph, constantsOf(config, parameters), config, false);
+  const layers = new T5Layers(graph, config, weights, lora);
   const embeddings = graph.input('source_embeddings', 'float32', ['batch', 'source', config.hiddenSize]);
-  const bias = encoderBias(writer, config, parameters.encoder);
-  let stream: Stream = { sum: embeddings, pending: undefined };
-  for (const [index, block] of parameters.encoder.blocks.entries()) {
-    const path = `encoder.block.${index}.layer`;
-    stream = graph.scope(`encoder/${index}`, () => {
-      const attended = graph.scope('self', (): Stream => {
-        const { normalized, sum } = writer.normalize(stream, block.selfAttention.norm);
-        const { queries, keys, values } = writer.queriesKeysValues(`${path}.0`, normalized, block);
-        const [q, k, v] = [queries, keys, values].map((x) => splitHeads(graph, x, config)) as [Value, Value, Value];
-        const merged = mergeHeads(graph, attend(graph, q, k, v, bias), config);
-        const { output } = block.selfAttention;
-        return { sum, pending: writer.projectOne(`${path}.0`, merged, width(config), 'SelfAttention.o', output) };
-      });
-      return writer.feedForward(`${path}.1`, attended, block);
-    });
-  }
-  const states = graph.scope('encoder/final', () => writer.normalize(stream, parameters.encoder.finalNorm).normalized);
+  const relativeBias = layers.relativeBias('encoder', graph.input('relative_buckets', 'int32', ['source', 'source']));
+  const mask = graph.input('source_mask', 'float32', ['batch', 1, 1, 'source']);
+  const states = layers.encode(embeddings, graph.node('Add', [relativeBias, mask]));
   graph.output(states, 'states', 'float32', ['batch', 'source', config.hiddenSize]);
   const cacheDims = ['batch', config.headCount, 'source', config.headSize];
-  for (const [index, { crossAttention }] of parameters.decoder.blocks.entries()) {
-    const path = `decoder.block.${index}.layer.1`;
+  for (let index = 0; index < config.decoderLayerCount; index++) {
     graph.scope(`decoder/${index}/cross`, () => {
-      const keys = writer.projectOne(path, states, config.hiddenSize, 'EncDecAttention.k', crossAttention.key);
-      graph.output(splitHeads(graph, keys, config), `source_keys.${index}`, 'float32', cacheDims);
-      const values = writer.projectOne(path, states, config.hiddenSize, 'EncDecAttention.v', crossAttention.value);
-      graph.output(splitHeads(graph, values, config), `source_values.${index}`, 'float32', cacheDims);
+      const { keys, values } = layers.sourceKeysValues(`decoder.block.${index}.layer.1`, states);
+      graph.output(keys, `source_keys.${index}`, 'float32', cacheDims);
+      graph.output(values, `source_values.${index}`, 'float32', cacheDims);
     });
   }
   return { model: graph.build(), adapted: lora.adapted };
@@ -201,58 +150,58 @@ function bySection(
 export function buildT5Decoder(config: T5Config, parameters: T5Parameters, targets: LoraTargets): AdaptableGraph {
   const graph = new GraphBuilder('t5-decoder');
   const lora = new RowLora(graph, targets);
-  const writer = new T5GraphWriter(graph, config, lora, true);
+  const weights = new ConstantWeights(graph, decoderConstants(config, parameters), config, true);
+  const layers = new T5Layers(graph, config, weights, lora);
+  const { fromHeads, toHeads } = layers.shapes;
   const embeddings = graph.input('token_embeddings', 'float32', ['rows', config.hiddenSize]);
   const sizes = graph.input('section_sizes', 'int64', [2]);
-  const table = writer.matrix(
-    'relative_bias',
-    withMaskRow(parameters.decoder.relativeBias, config.headCount),
-    config.headCount,
-  );
+  const table = weights.relativeBias('decoder');
   const sections = [
     declareSection(graph, 'singles', config, table),
     declareSection(graph, 'groups', config, table),
   ] as const;
   const newCache: Value[] = [];
   let stream: Stream = { sum: embeddings, pending: undefined };
-  for (const [index, block] of parameters.decoder.blocks.entries()) {
+  for (let index = 0; index < config.decoderLayerCount; index++) {
     const path = `decoder.block.${index}.layer`;
     stream = graph.scope(`decoder/${index}`, () => {
       const attended = graph.scope('self', (): Stream => {
-        const { normalized, sum } = writer.normalize(stream, block.selfAttention.norm);
-        const { queries, keys, values } = writer.queriesKeysValues(`${path}.0`, normalized, block);
+        const { normalized, sum } = layers.normalize(stream, `${path}.0.layer_norm`);
+        const { queries, keys, values } = layers.queriesKeysValues(`${path}.0`, normalized);
         newCache.push(keys, values);
         const joined = bySection(graph, sections, sizes, [queries, keys, values], (section, [q, k, v]) =>
           decodeSelfAttention(graph, section, index, { queries: q as Value, keys: k as Value, values: v as Value }),
         );
-        const { output } = block.selfAttention;
-        return { sum, pending: writer.projectOne(`${path}.0`, joined, width(config), 'SelfAttention.o', output) };
+        return { sum, pending: layers.projectOne(joined, `${path}.0.SelfAttention.o`, fromHeads) };
       });
       const crossed = graph.scope('cross', (): Stream => {
-        const cross = block.crossAttention;
-        const { normalized, sum } = writer.normalize(attended, cross.norm);
-        const queries = writer.projectOne(`${path}.1`, normalized, config.hiddenSize, 'EncDecAttention.q', cross.query);
+        const { normalized, sum } = layers.normalize(attended, `${path}.1.layer_norm`);
+        const queries = layers.projectOne(normalized, `${path}.1.EncDecAttention.q`, toHeads);
         const joined = bySection(graph, sections, sizes, [queries], (section, [q]) =>
           decodeCrossAttention(graph, section, index, q as Value),
         );
-        const attention = writer.projectOne(`${path}.1`, joined, width(config), 'EncDecAttention.o', cross.output);
-        return { sum, pending: attention };
+        return { sum, pending: layers.projectOne(joined, `${path}.1.EncDecAttention.o`, fromHeads) };
       });
-      return writer.feedForward(`${path}.2`, crossed, block);
+      return layers.feedForward(`${path}.2`, crossed);
     });
   }
-  const states = graph.scope('decoder/final', () => {
-    // the scale of a tied head is folded into the last norm's weight
-    const scale = config.scaleDecoderOutput ? config.hiddenSize ** -0.5 : 1;
-    return writer.normalize(
-      stream,
-      parameters.decoder.finalNorm.map((weight) => weight * scale),
-    ).normalized;
-  });
-  const cacheSize = newCache.length * width(config);
+  const states = layers.finish('decoder', stream);
+  const cacheSize = newCache.length * toHeads.outSize;
   graph.output(graph.node('Concat', newCache, { axis: -1 }), 'new_cache', 'float32', ['rows', cacheSize]);
   graph.output(states, 'states', 'float32', ['rows', config.hiddenSize]);
   return { model: graph.build(), adapted: lora.adapted };
+}
+
+/** The constants of a decoder whose bias can mask, and whose last norm has taken in the scale of a tied head. */
+function decoderConstants(config: T5Config, parameters: T5Parameters): ReadonlyMap<string, Float32Array> {
+  const scale = config.scaleDecoderOutput ? config.hiddenSize ** -0.5 : 1;
+  const { finalNorm, relativeBias } = parameters.decoder;
+  return constantsOf(config, parameters)
+    .set(relativeBiasPath('decoder'), withMaskRow(relativeBias, config.headCount))
+    .set(
+      'decoder.final_layer_norm',
+      finalNorm.map((weight) => weight * scale),
+    );
 }
 
 /** Appends the row of -inf that masked positions index. table [buckets, H] → [buckets + 1, H]. */

@@ -1,5 +1,6 @@
 /** Runs T5's two graphs and its output head: turns a step plan into tensors and the outputs into scores. */
 
+import { MEBIBYTE } from '../../storage/byte-size.ts';
 import { KvCache } from '../engine/kv-cache.ts';
 import type { EncodedSource, ModelRunner, StepScores } from '../engine/model-runner.ts';
 import type { ScheduledRequest } from '../engine/scheduled-request.ts';
@@ -27,7 +28,7 @@ const KEPT_BUCKETS_LENGTH = 512;
 const DISTANCE_TABLE_LENGTH = 4096;
 
 /** Bytes of factors that are copied between two steps, and up to one unit more: about a millisecond. */
-const PIECE_BYTES = 4 * 1024 * 1024;
+const PIECE_BYTES = 4 * MEBIBYTE;
 
 /** A session and which of its matrices take adapters. */
 export interface AdaptableSession {

@@ -160,7 +160,7 @@ test('an adapter that comes back before its place was needed is still there', ()
   assert.deepEqual(stack.placesOf(two.adapter), []);
 });
 
-test('the factors of a run are the units of its adapters side by side, with their weights and the blended gain', () => {
+test('the factors of a run are the units of its adapters side by side, b with its weight, and the blended gain', () => {
   const [one, , wide] = known as [Known, Known, Known];
   const blend = new AdapterCombination([
     { weight: 0.5, adapter: one.adapter },
@@ -170,20 +170,21 @@ test('the factors of a run are the units of its adapters side by side, with thei
   for (const left of [UNIT_BYTES, UNIT_BYTES, UNIT_BYTES, UNIT_BYTES, 0]) assert.equal(factors.prepare(blend), left);
   const feeds = factors.of(blend);
   assert.equal(factors.of(blend), feeds, 'kept');
-  const shares = [0.5, -2, -2, -2].flatMap((weight) => new Array(LORA_UNIT).fill(weight));
-  assert.deepEqual(slice(feeds, 'lora.rank_shares', 0, shares.length), shares);
-  for (const [place, [owner, index]] of (
+  for (const [place, [owner, index, weight]] of (
     [
-      [one, 0],
-      [wide, 0],
-      [wide, 1],
-      [wide, 2],
+      [one, 0, 0.5],
+      [wide, 0, -2],
+      [wide, 1, -2],
+      [wide, 2, -2],
     ] as const
   ).entries()) {
     for (const module of MODULES) {
       const [a, b] = unitOf(owner, module, index);
-      assert.deepEqual(slice(feeds, `${module.path}.lora_a`, place, module.inSize * LORA_UNIT), a);
-      assert.deepEqual(slice(feeds, `${module.path}.lora_b`, place, module.outSize * LORA_UNIT), b);
+      const rows = Array.from({ length: module.inSize }, (_, row) => row);
+      const columns = rows.flatMap((row) => slice(feeds, `${module.path}.lora_a`, row * 4 + place, LORA_UNIT));
+      assert.deepEqual(columns, a);
+      const scaled = b.map((value) => Math.fround(value * weight));
+      assert.deepEqual(slice(feeds, `${module.path}.lora_b`, place, module.outSize * LORA_UNIT), scaled);
     }
   }
   for (const [out, value] of slice(feeds, 'two.lora_gain', 0, 7).entries()) {
