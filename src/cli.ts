@@ -4,10 +4,12 @@ import { parseArgs } from 'node:util';
 import { runLoadCommand } from './bench/load-command.ts';
 import { serveBenchProtocol } from './bench/protocol.ts';
 import { runSwapCommand } from './bench/swap-command.ts';
+import { runEvaluateCommand } from './commands/evaluate-command.ts';
 import { serve } from './serve.ts';
 import { readVersion } from './version.ts';
 
 const USAGE = `gistql serve                                  starts the server (settings: the environment)
+gistql evaluate --dataset NAME --variant SPEC … measures variants on a dataset; gistql evaluate --help says more
 gistql bench --protocol [--threads N] [--adapters FOLDER] MODEL
                                               answers benchmark requests on stdin
 gistql bench --load [--minutes 10] [--in-flight 32] [--seed 1] [MODEL]
@@ -16,6 +18,8 @@ gistql bench --swap [--rounds 300] [--seed 1] [--adapters FOLDER] [MODEL]
                                               measures what a swap to another adapter of FOLDER costs`;
 
 async function main(): Promise<void> {
+  const [name, ...rest] = process.argv.slice(2);
+  if (name === 'evaluate') return runEvaluateCommand(rest);
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: {

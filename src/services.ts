@@ -66,6 +66,7 @@ export async function openServices(config: Config, parts: ServiceParts): Promise
     databaseUrl: config.databaseUrl,
     dataDir: config.dataDir,
     maxRows,
+    maxQueue: config.limits.maxQueue,
     onError: (error) => log.error({ err: error }, 'evaluations'),
     stopping,
   });

@@ -24,6 +24,8 @@ interface JobQueueOptions {
   readonly clock: Clock;
   /** Names of all queues. */
   readonly queues: readonly string[];
+  /** Once aborted it works no more, as if it were being closed. Default: until it is closed. */
+  readonly stopping?: AbortSignal;
   /** Hears of handlers that rejected and of a database that does not answer; both are tried again. */
   readonly onError: (error: unknown) => void;
 }
@@ -49,7 +51,8 @@ interface Fetched {
 }
 
 export class JobQueue {
-  private readonly stopping = new AbortController();
+  private readonly closing = new AbortController();
+  private readonly stopping: AbortSignal;
   private readonly loops: Promise<void>[] = [];
   private cancelUpkeep: () => void = () => {};
   private upkeep: Promise<void> = Promise.resolve();
@@ -58,7 +61,10 @@ export class JobQueue {
     private readonly database: Database,
     private readonly boss: PgBoss,
     private readonly options: JobQueueOptions,
-  ) {}
+  ) {
+    const { signal } = this.closing;
+    this.stopping = options.stopping === undefined ? signal : AbortSignal.any([signal, options.stopping]);
+  }
 
   /** Opens the queues. In an embedded database, whatever was being worked on is free at once: its process is gone. */
   static async open(database: Database, options: JobQueueOptions): Promise<JobQueue> {
@@ -88,7 +94,7 @@ export class JobQueue {
 
   /** Stops working: handlers are told to leave off, their jobs are free at once. */
   async close(): Promise<void> {
-    this.stopping.abort();
+    this.closing.abort();
     this.cancelUpkeep();
     await Promise.all([...this.loops, this.upkeep]);
     await this.boss.stop({ graceful: false, close: false });
@@ -102,8 +108,8 @@ export class JobQueue {
       wake();
     };
     const unsubscribe = this.options.notifications.subscribe(topicOf(name), hint);
-    this.stopping.signal.addEventListener('abort', hint);
-    while (!this.stopping.signal.aborted) {
+    this.stopping.addEventListener('abort', hint);
+    while (!this.stopping.aborted) {
       hinted = false;
       const result = await this.workOnce(name, handler);
       if (result === 'worked' || hinted) continue;
@@ -131,7 +137,7 @@ export class JobQueue {
 
   private async run(name: string, job: Fetched, handler: JobHandler): Promise<'worked' | 'failed'> {
     const lease = new Lease(this.database, name, job, this.options);
-    const signal = AbortSignal.any([this.stopping.signal, lease.lost]);
+    const signal = AbortSignal.any([this.stopping, lease.lost]);
     let failed = false;
     try {
       await handler({ id: job.id, signal });
@@ -144,7 +150,7 @@ export class JobQueue {
     // one that was lost is ended by whoever has it now
     if (lease.lost.aborted) return 'worked';
     if (failed) await this.putBack(name, job.id);
-    else if (this.stopping.signal.aborted) await this.boss.fail(name, job.id);
+    else if (this.stopping.aborted) await this.boss.fail(name, job.id);
     else await this.boss.complete(name, job.id);
     return failed ? 'failed' : 'worked';
   }
@@ -170,7 +176,7 @@ export class JobQueue {
         .maintain()
         .catch(this.options.onError)
         .then(() => {
-          if (!this.stopping.signal.aborted) this.keepUp();
+          if (!this.closing.signal.aborted) this.keepUp();
         });
     });
   }

@@ -3,14 +3,13 @@ import type { Services } from '../context.ts';
 import type { EvaluationPlan } from '../evaluation/runs/evaluation-plan.ts';
 import type { EvaluationSummary } from '../evaluation/runs/evaluation-summaries.ts';
 import type { EvaluationEvent as RunEvent } from '../evaluation/runs/evaluations.ts';
+import { secondsLeft } from '../evaluation/runs/seconds-left.ts';
 import { RuntimeError } from '../runtime/errors.ts';
 import type { Evaluation, EvaluationSample, VariantSummary } from '../schema/evaluation.type.ts';
 import type { EvaluationFinished, SampleScored, ScoresUpdated } from '../schema/evaluation-event.type.ts';
 import type { PageInfo } from '../schema/page.type.ts';
 import type { StoredEvaluation, StoredSample } from '../storage/evaluation-rows.ts';
 import { toAdapter, toModel } from './shape.ts';
-
-const MILLISECONDS = 1000;
 
 export function toEvaluation(stored: StoredEvaluation): Evaluation {
   const { id, status, split, samplesTotal, samplesDone, signature, rescoredFrom, createdAt, finishedAt, error } =
@@ -27,7 +26,7 @@ export function toEvaluation(stored: StoredEvaluation): Evaluation {
     createdAt,
     finishedAt,
     error,
-    etaSeconds: etaOf(stored),
+    etaSeconds: secondsLeft(stored),
   };
 }
 
@@ -103,10 +102,4 @@ export function readCursor(after: string | null | undefined): number | undefined
   if (/^\d{1,9}$/.test(after)) return Number(after);
   const message = `Expected the cursor of an edge, ${JSON.stringify(after.slice(0, 100))} came. Leave it out to begin with the first.`;
   throw new RuntimeError('BAD_USER_INPUT', message, { argument: 'after' });
-}
-
-function etaOf({ status, startedAt, samplesDone, samplesTotal }: StoredEvaluation): number | null {
-  if (status !== 'running' || startedAt === null || samplesDone === 0) return null;
-  const elapsed = (Date.now() - startedAt.getTime()) / MILLISECONDS;
-  return (Math.max(0, elapsed) * (samplesTotal - samplesDone)) / samplesDone;
 }

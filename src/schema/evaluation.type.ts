@@ -183,7 +183,10 @@ export class Evaluation {
   @Field(() => Int)
   readonly samplesDone!: number;
 
-  @Field(() => Float, { nullable: true, description: 'At the pace since it was started; null unless it runs.' })
+  @Field(() => Float, {
+    nullable: true,
+    description: 'At the pace since it was started, or went on after a restart; null unless it runs.',
+  })
   readonly etaSeconds!: number | null;
 
   @Field(() => String, {

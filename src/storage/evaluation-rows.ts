@@ -39,7 +39,10 @@ export interface StoredSample extends NewSample {
   readonly sequence: number;
 }
 
-export type StoredEvaluation = Omit<typeof evaluations.$inferSelect, 'samplesAtStart'>;
+export interface StoredEvaluation extends Omit<typeof evaluations.$inferSelect, 'takenUpAt'> {
+  /** Since a process took it up last, by the database's clock; null before the first. */
+  readonly secondsAtWork: number | null;
+}
 
 /** What was measured of one sample, without its texts; lists have one entry a variant, in the run's order. */
 export interface ScoreRow {

@@ -48,7 +48,11 @@ export interface EventPage {
   readonly samples: readonly StoredSample[];
 }
 
-const { samplesAtStart: _, ...evaluationColumns } = getTableColumns(evaluations);
+const { takenUpAt, ...plainColumns } = getTableColumns(evaluations);
+const evaluationColumns = {
+  ...plainColumns,
+  secondsAtWork: sql<number | null>`extract(epoch from clock_timestamp() - ${takenUpAt})::double precision`,
+};
 /** Other ids are nobody's; PostgreSQL would call them an error. */
 const UUID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/i;
 const UNIQUE_VIOLATION = '23505';
@@ -118,6 +122,7 @@ export class EvaluationStore {
       startedAt: sql`coalesce(${evaluations.startedAt}, now())`,
       fruitlessStarts: sql`case when ${samplesDone} > ${samplesAtStart} then 1 else ${fruitlessStarts} + 1 end`,
       samplesAtStart: sql`${samplesDone}`,
+      takenUpAt: sql`clock_timestamp()`,
     });
   }
 

@@ -44,6 +44,7 @@ const migrations: readonly SQL[] = [
       primary key (evaluation_id, index),
       unique (evaluation_id, sequence)
     )`,
+  sql`alter table gistql.evaluations add column taken_up_at timestamptz`,
 ];
 
 /** The schema of the job queue's tables. */

@@ -65,10 +65,12 @@ export const evaluations = schema.table('evaluations', {
   summary: safeJson(),
   /** Times in a row that a process took the run up, with no sample scored in between. */
   fruitlessStarts: integer('fruitless_starts').notNull().default(0),
+  /** When a process took the run up last, samples_done was this. */
   samplesAtStart: integer('samples_at_start').notNull().default(0),
   createdAt: timestamp('created_at', { withTimezone: true }).notNull().defaultNow(),
   startedAt: timestamp('started_at', { withTimezone: true }),
   finishedAt: timestamp('finished_at', { withTimezone: true }),
+  takenUpAt: timestamp('taken_up_at', { withTimezone: true }),
 });
 
 export const evaluationSamples = schema.table(

@@ -3,7 +3,6 @@ import { randomUUID } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { TestContext } from 'node:test';
 import type { TypedDocumentNode } from '@graphql-typed-document-node/core';
 import { print } from 'graphql';
 import { createClient, type FormattedExecutionResult } from 'graphql-ws';
@@ -12,6 +11,7 @@ import { readConfig } from '../../src/config.ts';
 import type { StepTrace } from '../../src/runtime/engine/step-plan.ts';
 import { startServer } from '../../src/server.ts';
 import type { ServiceHooks } from '../../src/services.ts';
+import type { Cleanup } from './cleanup.ts';
 
 export interface PublicError {
   readonly message: string;
@@ -97,7 +97,7 @@ export class TestConnection {
 
 /** Starts a server for one test file; `environment` overrides settings. */
 export async function startTestServer(
-  t: Pick<TestContext, 'after'>,
+  t: Cleanup,
   environment: Readonly<Record<string, string>> = {},
   hooks: ServiceHooks = {},
 ): Promise<TestServer> {

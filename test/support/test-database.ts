@@ -64,7 +64,7 @@ function testDatabase(t: TestContext, make: (t: TestContext) => Promise<Database
 async function openShared(): Promise<Database> {
   if (shared === undefined) {
     const folder = await mkdtemp(join(tmpdir(), 'gistql-database-'));
-    shared = copyInto(folder).then(open);
+    shared = copyDatabase(folder).then(open);
     cleanups.push(async () => {
       await (await shared)?.close();
       await rm(folder, { recursive: true, force: true });
@@ -77,11 +77,11 @@ async function openShared(): Promise<Database> {
 }
 
 async function copyTemplate(t: TestContext): Promise<DatabasePlace> {
-  return await copyInto(await temporary(t));
+  return await copyDatabase(await temporary(t));
 }
 
-/** Making one takes seconds, copying it does not. */
-async function copyInto(folder: string): Promise<DatabasePlace> {
+/** Puts an embedded database without runs into a data folder: making one takes seconds, copying it does not. */
+export async function copyDatabase(folder: string): Promise<DatabasePlace> {
   template ??= makeTemplate();
   await cp(await template, folder, { recursive: true });
   return { folder };

@@ -2,12 +2,12 @@
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
-import type { TestContext } from 'node:test';
 import { uniform } from '../../src/runtime/decoding/random.ts';
 import { parseT5Config } from '../../src/runtime/models/parse-config.ts';
 import { t5TensorShapes } from '../../src/runtime/models/t5-tensors.ts';
 import type { FloatType } from '../../src/storage/float-conversion.ts';
 import { encodeSafetensors, type TensorToWrite } from '../../src/storage/safetensors.ts';
+import type { Cleanup } from './cleanup.ts';
 
 export interface TinyModelOptions {
   /** Same seed, same bytes. Default 1. */
@@ -38,7 +38,7 @@ const EOS = 1;
 const EOS_PUSH = 1.5;
 
 /** Returns a folder that is removed after the test. */
-export async function temporaryFolder(t: TestContext): Promise<string> {
+export async function temporaryFolder(t: Cleanup): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'gistql-'));
   t.after(() => rm(folder, { recursive: true, force: true }));
   return folder;
@@ -154,7 +154,7 @@ function shardName(index: number, count: number): string {
 }
 
 /** Writes a complete folder; it is removed after the test. */
-export async function writeTinyModel(t: TestContext, options: TinyModelOptions = {}): Promise<TinyModel> {
+export async function writeTinyModel(t: Cleanup, options: TinyModelOptions = {}): Promise<TinyModel> {
   const folder = join(await temporaryFolder(t), 'tiny');
   await mkdir(folder);
   const config = tinyConfig(options);

@@ -25,11 +25,17 @@ export interface EvaluationDeskOptions extends EvaluationParts {
   readonly dataDir: string;
   /** Rows that a model runs at once. */
   readonly maxRows: number;
+  /** Requests that a model takes, interactive ones among them. */
+  readonly maxQueue: number;
   /** Hears of a database that does not answer and of runs that could not be worked on; both are tried again. */
   readonly onError: (error: unknown) => void;
-  /** Ends those who follow runs. */
+  /** Ends those who follow runs, and the work on them: it goes on elsewhere, or later. */
   readonly stopping: AbortSignal;
 }
+
+/** A database that did not answer is tried again after this long, then twice as long each time. */
+const FIRST_RETRY_MS = 1000;
+const LONGEST_RETRY_MS = 60_000;
 
 interface Opened {
   readonly evaluations: Evaluations;
@@ -39,6 +45,7 @@ interface Opened {
 export class EvaluationDesk {
   private opened: Promise<Opened> | undefined;
   private closed = false;
+  private cancelRetry: () => void = () => {};
 
   constructor(private readonly options: EvaluationDeskOptions) {}
 
@@ -56,21 +63,46 @@ export class EvaluationDesk {
     return (await this.opened).evaluations;
   }
 
-  /** Opens what was used before, so that runs go on that a process left. */
+  /** Opens what was used before, so that runs go on that a process left: now, or when the database is there. */
   async resume(): Promise<void> {
-    const { databaseUrl, dataDir } = this.options;
-    if (databaseUrl !== undefined || (await exists(join(dataDir, 'database')))) await this.open();
+    const { databaseUrl, dataDir, onError } = this.options;
+    if (databaseUrl === undefined && !(await exists(join(dataDir, 'database')))) return;
+    for (let delayMs = FIRST_RETRY_MS; !this.isLeaving; delayMs = Math.min(2 * delayMs, LONGEST_RETRY_MS)) {
+      try {
+        await this.open();
+        return;
+      } catch (error) {
+        if (this.isLeaving) return;
+        onError(error);
+        await this.retryAfter(delayMs);
+      }
+    }
   }
 
   /** Runs stay as they are and go on at the next start. */
   async close(): Promise<void> {
     this.closed = true;
+    this.cancelRetry();
     await (await this.opened?.catch(() => undefined))?.close();
+  }
+
+  private get isLeaving(): boolean {
+    return this.closed || this.options.stopping.aborted;
+  }
+
+  private retryAfter(delayMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const cancel = this.options.clock.after(delayMs, resolve);
+      this.cancelRetry = () => {
+        cancel();
+        resolve();
+      };
+    });
   }
 }
 
 async function open(options: EvaluationDeskOptions): Promise<Opened> {
-  const { databaseUrl: url, dataDir: folder, onError, clock } = options;
+  const { databaseUrl: url, dataDir: folder, onError, clock, stopping } = options;
   const database = await Database.open({ url, folder, startWorker, onError });
   const closing: (() => Promise<void>)[] = [() => database.close()];
   const close = async (): Promise<void> => {
@@ -79,7 +111,13 @@ async function open(options: EvaluationDeskOptions): Promise<Opened> {
   try {
     const notifications = await Notifications.open(database, { clock, onError });
     closing.push(() => notifications.close());
-    const queue = await JobQueue.open(database, { notifications, clock, queues: [EVALUATION_QUEUE], onError });
+    const queue = await JobQueue.open(database, {
+      notifications,
+      clock,
+      queues: [EVALUATION_QUEUE],
+      stopping,
+      onError,
+    });
     closing.push(() => queue.close());
     const store = new EvaluationStore(database);
     const summaries = new EvaluationSummaries({ store, turns: options.turns, clock });

@@ -60,7 +60,9 @@ export function planEvaluation(
       decoding: seeded(model, decoding ?? {}),
     };
   });
-  return { ...request, variants: planned };
+  // in the order in which a selection has them
+  const references = request.references && [...request.references].sort((left, right) => left - right);
+  return { ...request, references, variants: planned };
 }
 
 /** The variant as it is asked of the summarizer. */

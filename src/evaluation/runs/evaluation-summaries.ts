@@ -13,7 +13,7 @@ import {
 import type { WorkTurns } from '../work.ts';
 import type { EvaluationPlan } from './evaluation-plan.ts';
 
-export interface VariantSummary extends VariantStatistics {
+interface VariantSummary extends VariantStatistics {
   readonly meanSummaryTokens: number;
   /** Of one request among those that ran beside it: completion tokens over the time that they took. */
   readonly tokensPerSecond: number;

@@ -3,13 +3,13 @@ import type { EventFeed } from '../../jobs/event-feed.ts';
 import type { JobQueue } from '../../jobs/queue.ts';
 import { RuntimeError } from '../../runtime/errors.ts';
 import type { StoredEvaluation, StoredSample } from '../../storage/evaluation-rows.ts';
-import type { Creation, EvaluationStore } from '../../storage/evaluation-store.ts';
+import { type Creation, type EvaluationStore, isOver } from '../../storage/evaluation-store.ts';
 import { prepareComparison } from '../comparison.ts';
 import type { EvaluationParts } from './evaluation-parts.ts';
 import { type EvaluationPlan, type EvaluationRequest, planEvaluation, toVariant } from './evaluation-plan.ts';
 import type { EvaluationSummaries, EvaluationSummary } from './evaluation-summaries.ts';
-import { referencePlaces } from './evaluator.ts';
-import { cursorAfterEnd, cursorOf, readEventCursor } from './event-cursor.ts';
+import { cursorAfterEnd, cursorOf, type EventCursor, readEventCursor } from './event-cursor.ts';
+import { referencePlaces } from './run-rescoring.ts';
 import { rescoredSignature, signatureOf } from './signature.ts';
 
 export const EVALUATION_QUEUE = 'evaluations';
@@ -97,8 +97,10 @@ export class Evaluations {
       throw new RuntimeError('CONFLICT', message, { argument: 'id' });
     }
     const plan = source.request as EvaluationPlan;
-    const references = request.references ?? plan.references;
-    await this.checkReferences(source, plan, references);
+    const wanted = request.references ?? plan.references;
+    await this.checkReferences(source, plan, wanted);
+    // in the dataset's order, as a run of its own would have them
+    const references = wanted && [...wanted].sort((left, right) => left - right);
     const rescored: EvaluationPlan = { ...plan, references, useStemmer: request.useStemmer };
     return await this.create({
       asked: request,
@@ -156,11 +158,13 @@ export class Evaluations {
 
   /**
    * Every sample behind the cursor in the order of scoring and once, now and then `scores`, then `finished`. Throws
-   * NOT_FOUND, and BAD_USER_INPUT for a cursor that is none.
+   * NOT_FOUND, and BAD_USER_INPUT for a cursor that is none of this run's.
    */
   async *events(id: string, after: string | null, signal: AbortSignal): AsyncGenerator<EvaluationEvent, void, void> {
     const { feed, summaries, clock, stopping } = this.parts;
     const start = readEventCursor(after);
+    checkReached(start, await this.find(id));
+    if (start.isEnd) return;
     let nextScores = Number.NEGATIVE_INFINITY;
     let last = start.sequence;
     let told = last;
@@ -171,7 +175,6 @@ export class Evaluations {
         yield { type: 'sample', cursor: cursorOf(last), evaluation, sample: event.sample };
         if (clock.now() < nextScores) continue;
       }
-      if (event.type === 'over' && start.isEnd) return;
       if (told !== last) {
         const summary = await summaries.of(evaluation);
         yield { type: 'scores', cursor: cursorOf(last), evaluation, summary };
@@ -233,6 +236,13 @@ function settled({ outcome, evaluation }: Creation): StoredEvaluation {
   if (outcome !== 'conflict') return evaluation;
   const message = `Expected a new idempotencyKey, or the request that it came with before: it belongs to evaluation ${evaluation.id}. Choose another key.`;
   throw new RuntimeError('CONFLICT', message, { argument: 'idempotencyKey' });
+}
+
+function checkReached({ sequence, isEnd }: EventCursor, evaluation: StoredEvaluation): void {
+  const { id, samplesDone } = evaluation;
+  if (isEnd ? isOver(evaluation) && sequence === samplesDone : sequence <= samplesDone) return;
+  const message = `Expected the cursor of an event of evaluation ${id}, one of another came. Leave it out to begin with the first.`;
+  throw new RuntimeError('BAD_USER_INPUT', message, { argument: 'after' });
 }
 
 function checkKey(key: string | null): void {

@@ -1,7 +1,7 @@
 /** Cursors of a run's events: the number of the last sample that was told, or the end. */
 import { RuntimeError } from '../../runtime/errors.ts';
 
-interface EventCursor {
+export interface EventCursor {
   readonly sequence: number;
   /** Whether the end was told too: nothing comes behind it. */
   readonly isEnd: boolean;

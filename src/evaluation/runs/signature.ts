@@ -1,8 +1,9 @@
 /**
- * Every setting that moves a score, in one line: two runs with equal signatures are comparable. Files count by their
- * bytes, not by their names, and labels do not count.
+ * Every setting that moves a score, in one line: two runs with equal signatures are comparable. Models and adapters
+ * count by the bytes of their files, not by their names, and labels do not count.
  */
 import { createHash } from 'node:crypto';
+import type { ServedAdapter } from '../../runtime/adapters/served-adapter.ts';
 import type { DatasetSelection } from '../../runtime/datasets/dataset-selection.ts';
 import { RuntimeError } from '../../runtime/errors.ts';
 import type { ServedModel } from '../../runtime/models/served-model.ts';
@@ -21,13 +22,26 @@ const SHOWN_DIGITS = 16;
 /** By model in service; its files are hashed once. */
 const digests = new WeakMap<ServedModel, Promise<string>>();
 
+/** What a variant is answered with. */
+interface VariantParts {
+  readonly model: ServedModel;
+  /** Those of the variant among others. */
+  readonly adapters: readonly Pick<ServedAdapter, 'id' | 'facts'>[];
+}
+
 /** Throws NOT_FOUND for a model or adapter that is not in service. */
 export async function signatureOf(
   parts: Pick<EvaluationParts, 'models' | 'adapters' | 'version'>,
   plan: EvaluationPlan,
   selection: DatasetSelection,
 ): Promise<string> {
-  const variants = await Promise.all(plan.variants.map((variant) => variantPart(parts, variant)));
+  const variants = await Promise.all(
+    plan.variants.map((variant) => {
+      const model = parts.models.get(variant.model.id);
+      const adapters = variant.adapters.flatMap(({ id }) => parts.adapters.find(id) ?? []);
+      return variantPart(variant, { model, adapters });
+    }),
+  );
   return [
     `gistql ${parts.version}`,
     rougePart(plan.useStemmer, selection.referenceColumns),
@@ -48,7 +62,7 @@ export function rescoredSignature(
     .map((part) => {
       const columns = ROUGE_PART.exec(part)?.[1]?.split('+');
       if (columns === undefined) return part;
-      return rougePart(useStemmer, places?.map((place) => columns[place] ?? '') ?? columns);
+      return rougeLine(useStemmer, places?.map((place) => columns[place] ?? '') ?? columns);
     })
     .join(SEPARATOR);
 }
@@ -56,46 +70,67 @@ export function rescoredSignature(
 /** Throws CONFLICT, saying what differs, unless a run can go on as it began. */
 export function checkSignature(began: string, now: string): void {
   if (began === now) return;
+  const parts = now.split(SEPARATOR);
   const then = began.split(SEPARATOR);
-  const differing = now.split(SEPARATOR).find((part, index) => part !== then[index]) ?? now;
-  const was = then[now.split(SEPARATOR).indexOf(differing)] ?? 'nothing';
-  const message = `Expected the settings and files that the run began with (${was}), they have changed (${differing}). Start a new run.`;
-  throw new RuntimeError('CONFLICT', message);
+  const place = parts.findIndex((part, index) => part !== then[index]);
+  throw changed(then[place] ?? 'nothing', parts[place] ?? 'nothing');
+}
+
+/** Throws CONFLICT when a variant of the run was answered with other files than the run began with, under their ids. */
+export async function checkVariant(began: string, variant: PlannedVariant, parts: VariantParts): Promise<void> {
+  const now = await variantPart(variant, parts);
+  if (!began.split(SEPARATOR).includes(now)) throw changed(`variant ${JSON.stringify(variant.label)}`, now);
+}
+
+function changed(was: string, is: string): RuntimeError {
+  const message = `Expected the settings and files that the run began with (${was}), they have changed (${is}). Start a new run.`;
+  return new RuntimeError('CONFLICT', message);
 }
 
 function rougePart(useStemmer: boolean, columns: readonly string[]): string {
+  return rougeLine(useStemmer, columns.map(plain));
+}
+
+/** `columns` as they are written. */
+function rougeLine(useStemmer: boolean, columns: readonly string[]): string {
   return `rouge stemmer=${useStemmer ? 'yes' : 'no'} best-of=${columns.join('+')}`;
 }
 
 function datasetPart({ dataset, split, limit, sampleSeed }: EvaluationPlan, selection: DatasetSelection): string {
   const chosen = limit === null ? 'all' : `${sampleSeed === null ? 'first' : `drawn-by-${sampleSeed}`} ${limit}`;
-  return `dataset ${dataset}/${split} ${shown(selection.sha256)} text=${selection.textColumn} ${chosen}`;
+  return `dataset ${plain(dataset)}/${plain(split)} ${shown(selection.sha256)} text=${plain(selection.textColumn)} ${chosen}`;
 }
 
-async function variantPart(
-  { models, adapters }: Pick<EvaluationParts, 'models' | 'adapters'>,
-  variant: PlannedVariant,
-): Promise<string> {
-  const model = models.get(variant.model.id);
+async function variantPart(variant: PlannedVariant, { model, adapters }: VariantParts): Promise<string> {
   const blend = variant.adapters.map(({ id, weight }) => {
-    const facts = adapters.find(id)?.facts;
+    const facts = adapters.find((one) => one.id === id)?.facts;
     if (facts === undefined) throw new RuntimeError('NOT_FOUND', `Expected adapter ${id} to be in service, it is not.`);
     return `${shown(facts.sha256)}/${shown(facts.configSha256)}*${weight}`;
   });
   const template = findTemplate(variant.templateId);
   return [
-    `model ${shown(await digestOf(model))} ${model.precision} ${model.device}`,
+    `model ${shown(await digestOf(model))} ${model.precision} ${model.device} input<=${model.config.maxInputTokens}`,
     `adapters=${blend.join('+') || 'none'}`,
     `template=${shown(sha256(template.text))}`,
     `shots=${variant.shots.length === 0 ? 'none' : shown(sha256(storableJson(variant.shots)))}`,
-    `decoding=${storableJson(variant.decoding)}`,
+    `decoding=${storableJson(variant.decoding).replaceAll('|', '\\u007c')}`,
   ].join(' ');
 }
 
-function digestOf(model: ServedModel): Promise<string> {
+async function digestOf(model: ServedModel): Promise<string> {
   const known = digests.get(model) ?? digestModelFolder(model.folder);
   digests.set(model, known);
-  return known;
+  try {
+    return await known;
+  } catch (error) {
+    digests.delete(model);
+    throw error;
+  }
+}
+
+/** A name without what parts of a signature are told apart by. */
+function plain(name: string): string {
+  return name.replaceAll(/[\s|+%]/g, encodeURIComponent);
 }
 
 function sha256(text: string): string {

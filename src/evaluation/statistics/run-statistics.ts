@@ -15,7 +15,7 @@ import type { Interval } from './interval.ts';
 import { countOutcomes, type Outcomes, pairedRandomization, type RandomizationTest } from './paired-randomization.ts';
 import { METRICS, type Metric, type MetricScores, type ScorePart, ScoreTable } from './score-table.ts';
 
-export interface MetricStatistics {
+interface MetricStatistics {
   readonly metric: Metric;
   /** Means over the samples scored so far, 0..1; `mean` is the F-measure's. */
   readonly mean: number;

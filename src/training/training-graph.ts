@@ -1,0 +1,132 @@
+/**
+ * The session of one training run: from a batch to its loss and the gradient of everything that is trained. Weights are
+ * the caller's arrays, read in place at every run: an optimizer writes into them between runs.
+ */
+import { invariant } from '../runtime/errors.ts';
+import type { T5Config } from '../runtime/models/model-config.ts';
+import { HEAD_PATH, t5LinearModules } from '../runtime/models/t5-modules.ts';
+import { type Feeds, Session, type SessionOptions } from '../runtime/session.ts';
+import { elementCount, floatTensor, type TensorValue } from '../runtime/tensor.ts';
+import { batchFeeds, type PaddedBatch, padBatch, type TrainingExample } from './batch-feeds.ts';
+import {
+  type BuiltTrainingGraph,
+  buildT5TrainingGraph,
+  EMBEDDINGS,
+  embeddingGradients,
+  gradientOutput,
+  type TrainingGraphShape,
+} from './t5-training-graph.ts';
+import { dropoutInput } from './trained-layers.ts';
+import type { LoraTraining } from './training-method.ts';
+
+export interface TrainingGraphOptions extends Omit<TrainingGraphShape, 'tied'>, SessionOptions {
+  /** Weights by the names of their tensors, and the factors of the adapter by PEFT's. */
+  readonly tensors: ReadonlyMap<string, Float32Array>;
+}
+
+export interface TrainingStep {
+  /** Σ over the label tokens. */
+  readonly lossSum: number;
+  readonly tokenCount: number;
+  /** Of the sum, by the names of the tensors; the caller owns the arrays. */
+  readonly gradients: ReadonlyMap<string, Float32Array>;
+}
+
+/** What is dropped of what a module's factors read, `length` numbers: 0, or 1 / (1 - dropout). */
+export type DropoutMasks = (module: string, length: number) => Float32Array;
+
+export class TrainingGraph {
+  private constructor(
+    private readonly session: Session,
+    private readonly built: BuiltTrainingGraph,
+    private readonly options: TrainingGraphOptions,
+  ) {}
+
+  /** `tensors` without `lm_head.weight`: the head is the embedding table. */
+  static async create(options: TrainingGraphOptions): Promise<TrainingGraph> {
+    const built = buildT5TrainingGraph({ ...options, tied: !options.tensors.has(`${HEAD_PATH}.weight`) });
+    for (const [name, dims] of built.tensors) {
+      const length = options.tensors.get(name)?.length;
+      invariant(length === elementCount(dims), `${name} has ${dims.join(' × ')} numbers, ${length} came`);
+    }
+    return new TrainingGraph(await Session.create(built.model, options), built, options);
+  }
+
+  /** `examples`: one at least, none longer than the model takes. `masks`: where the method has dropout. */
+  async run(examples: readonly TrainingExample[], masks?: DropoutMasks): Promise<TrainingStep> {
+    const { built, options } = this;
+    const { config, lossChunks = 1, method } = options;
+    const full = method.method === 'full';
+    const batch = padBatch(config, examples);
+    const feeds = {
+      ...this.weights(),
+      ...batchFeeds(batch, examples, { config, embeddings: this.tensor(EMBEDDINGS), lossChunks }),
+      ...(method.method === 'lora' && method.dropout === true ? maskFeeds(config, method, batch, masks) : {}),
+    };
+    const outputNames = [
+      'losses',
+      ...built.trained.map(gradientOutput),
+      ...(full ? Object.values(embeddingGradients) : []),
+    ];
+    const outputs = await this.session.run(feeds, outputNames);
+    const losses = outputs.floats('losses');
+    const gradients = new Map(built.trained.map((name) => [name, outputs.floats(gradientOutput(name))]));
+    if (full) {
+      const table = gradients.get(EMBEDDINGS) ?? new Float32Array(this.tensor(EMBEDDINGS).length);
+      addRows(table, outputs.floats(embeddingGradients.source), batch.sourceIds);
+      addRows(table, outputs.floats(embeddingGradients.target), batch.targetIds);
+      gradients.set(EMBEDDINGS, table);
+    }
+    return { lossSum: losses.reduce((sum, loss) => sum + loss, 0), tokenCount: losses.length, gradients };
+  }
+
+  async dispose(): Promise<void> {
+    await this.session.dispose();
+  }
+
+  private tensor(name: string): Float32Array {
+    const tensor = this.options.tensors.get(name);
+    invariant(tensor !== undefined, `${name} is there`);
+    return tensor;
+  }
+
+  private weights(): Record<string, TensorValue> {
+    const feeds: Record<string, TensorValue> = {};
+    for (const [name, dims] of this.built.tensors) feeds[name] = floatTensor(this.tensor(name), dims);
+    return feeds;
+  }
+}
+
+/** Adds each row of `rows` to the row of `table` that its id names, in order. */
+function addRows(table: Float32Array, rows: Float32Array, ids: Int32Array): void {
+  const size = rows.length / ids.length;
+  let read = 0;
+  for (const id of ids) {
+    const end = (id + 1) * size;
+    for (let place = id * size; place < end; place++)
+      table[place] = (table[place] as number) + (rows[read++] as number);
+  }
+}
+
+/** Rows of x that a module meets. */
+function rowDims(module: string, { count, sourceLength, targetLength, labelIds }: PaddedBatch): readonly number[] {
+  if (module === HEAD_PATH) return [labelIds.length];
+  const readsSource = module.startsWith('encoder.') || /EncDecAttention\.[kv]$/.test(module);
+  return [count, readsSource ? sourceLength : targetLength];
+}
+
+function maskFeeds(
+  config: T5Config,
+  { modules }: LoraTraining,
+  batch: PaddedBatch,
+  masks: DropoutMasks | undefined,
+): Feeds {
+  invariant(masks !== undefined, 'a run with dropout has masks');
+  const feeds: Record<string, TensorValue> = {};
+  for (const { path, inSize } of t5LinearModules(config)) {
+    if (!modules.has(path)) continue;
+    const dims = [...rowDims(path, batch), inSize];
+    feeds[dropoutInput(path)] = floatTensor(masks(path, elementCount(dims)), dims);
+  }
+  return feeds;
+}

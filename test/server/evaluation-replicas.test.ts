@@ -1,0 +1,109 @@
+/** Two servers on one PostgreSQL: one works, both tell, and the one takes over what the other leaves. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import pg from 'pg';
+import { EvaluationDocument, EvaluationsDocument } from '../generated/operations.ts';
+import { lastFirst } from '../support/cleanup.ts';
+import {
+  assertWhole,
+  comparable,
+  decoding,
+  follow,
+  makePlace,
+  ResumingSubscriber,
+  samplesOf,
+  startRun,
+  tableOf,
+  template,
+  tinyRows,
+} from '../support/evaluation-server.ts';
+import { ManualClock } from '../support/manual-clock.ts';
+import { PostgresServer } from '../support/postgres-server.ts';
+import { ServerProcess } from '../support/server-process.ts';
+import { settle } from '../support/settle.ts';
+import { startTestServer } from '../support/start-server.ts';
+import { temporaryFolder } from '../support/tiny-model.ts';
+
+const ROWS = 150;
+const LOOK_MS = 5000;
+const variants = [
+  { label: 'greedy', template, decoding },
+  { label: 'beams', template, decoding: { ...decoding, numBeams: 2 } },
+];
+
+test('a replica tells a run of another one live, and takes it over when that is killed', async (t) => {
+  const cleanups = lastFirst(t);
+  const postgres = await PostgresServer.start();
+  if (typeof postgres === 'string') return t.skip(postgres);
+  cleanups.after(() => postgres.close());
+  const url = await postgres.createDatabase();
+  const place = await makePlace(cleanups, { 'test.jsonl': tinyRows(ROWS) });
+  const environment = { ...place.environment, DATABASE_URL: url, GISTQL_MAX_ROWS: '2' };
+  const worker = await ServerProcess.start(cleanups, environment);
+  const id = await startRun(worker, { variants });
+  const clock = new ManualClock();
+  const dataDir = await temporaryFolder(cleanups);
+  const other = await startTestServer(cleanups, { ...environment, GISTQL_DATA_DIR: dataDir }, { clock });
+
+  const subscriber = new ResumingSubscriber(id);
+  let killed: Promise<void> | undefined;
+  const following = subscriber.readOn(other, (event) => {
+    if (event.cursor === '10') killed ??= worker.kill();
+    return false;
+  });
+  await settle(() => killed !== undefined);
+  await killed;
+  const { evaluation } = await other.data(EvaluationDocument, { id });
+  assert.equal(evaluation?.status, 'RUNNING');
+  assert.ok(evaluation.samplesDone >= 10 && evaluation.samplesDone < ROWS);
+  assert.equal(other.traces.length, 0, 'the other one has worked on it too');
+
+  const client = new pg.Client(url);
+  await client.connect();
+  cleanups.after(() => client.end());
+  const states = async () => (await client.query('select state from gistql_jobs.job')).rows.map(({ state }) => state);
+  // a lease that is fresh is nobody else's
+  await clock.advance(LOOK_MS);
+  assert.deepEqual(await states(), ['active']);
+  await client.query("update gistql_jobs.job set started_on = now() - interval '1 hour'");
+  await clock.advance(LOOK_MS);
+  await settle(async () => (await states())[0] !== 'active');
+  await clock.advance(LOOK_MS);
+  await following;
+  assertWhole(subscriber.events, ROWS);
+  assert.ok(other.traces.length > 0);
+  const table = await tableOf(other, id);
+  const whole = await startRun(other, { variants });
+  await follow(other, whole);
+  assert.deepEqual(comparable(table), comparable(await tableOf(other, whole)));
+  assert.deepEqual(await samplesOf(other, id, 200), await samplesOf(other, whole, 200));
+  assert.equal((await other.data(EvaluationsDocument, {})).evaluations.totalCount, 2);
+});
+
+test('a server whose PostgreSQL is not there yet serves all else, and takes runs up when it is', async (t) => {
+  const cleanups = lastFirst(t);
+  const postgres = await PostgresServer.start();
+  if (typeof postgres === 'string') return t.skip(postgres);
+  cleanups.after(() => postgres.close());
+  // a database that will be made later
+  const made = await postgres.createDatabase();
+  const later = made.replace(/\/\w+$/, '/later');
+  const place = await makePlace(cleanups, { 'test.jsonl': tinyRows(4) });
+  const clock = new ManualClock();
+  const server = await startTestServer(cleanups, { ...place.environment, DATABASE_URL: later }, { clock });
+  const refused = await server.ask(EvaluationsDocument, {});
+  assert.equal(refused.errors[0]?.extensions.code, 'DATABASE_UNAVAILABLE');
+  await settle(() => clock.alarmCount > 0);
+  const client = new pg.Client(made);
+  await client.connect();
+  cleanups.after(() => client.end());
+  await client.query('create database later');
+  await clock.advance(1000);
+  await settle(async () => {
+    const { rows } = await client.query(
+      "select 1 from pg_stat_activity where datname = 'later' and query like 'listen%'",
+    );
+    return rows.length > 0;
+  });
+  await follow(server, await startRun(server, { variants }));
+});
