@@ -55,6 +55,8 @@ interface EvaluationsParts extends EvaluationParts {
 /** Milliseconds between two `scores` events of one reader. */
 const SCORES_EVERY_MS = 500;
 const MOST_OF_A_PAGE = 500;
+/** Samples of an export that are in memory at a time. */
+const EXPORT_PAGE = 50;
 const MAX_KEY_LENGTH = 200;
 
 export class Evaluations {
@@ -144,7 +146,7 @@ export class Evaluations {
     const { store } = this.parts;
     await this.find(id);
     for (let after = -1; ; ) {
-      const page = await store.samples(id, MOST_OF_A_PAGE, after);
+      const page = await store.samples(id, EXPORT_PAGE, after);
       yield* page;
       const last = page.at(-1);
       if (last === undefined) return;
