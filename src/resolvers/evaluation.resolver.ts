@@ -93,7 +93,8 @@ export class EvaluationResolver {
   }
 
   @Subscription(() => EvaluationEvent, {
-    description: 'Every sample once, in the order of scoring, and now and then the scores so far.',
+    description:
+      'Every sample once, in the order of scoring, and now and then the scores so far. Where it ends without EvaluationFinished the server is stopping: subscribe again with the last cursor.',
     subscribe: ({ args, context }: EventsSource) =>
       abortable(context.signal, (signal) => follow(context, args, signal)),
   })

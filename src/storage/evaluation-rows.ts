@@ -40,7 +40,7 @@ export interface StoredSample extends NewSample {
 }
 
 export interface StoredEvaluation extends Omit<typeof evaluations.$inferSelect, 'takenUpAt'> {
-  /** Since a process took it up last, by the database's clock; null before the first. */
+  /** Since a process took it up last until now, or its end, by the database's clock; null before the first. */
   readonly secondsAtWork: number | null;
 }
 

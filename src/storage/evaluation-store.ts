@@ -51,7 +51,9 @@ export interface EventPage {
 const { takenUpAt, ...plainColumns } = getTableColumns(evaluations);
 const evaluationColumns = {
   ...plainColumns,
-  secondsAtWork: sql<number | null>`extract(epoch from clock_timestamp() - ${takenUpAt})::double precision`,
+  secondsAtWork: sql<
+    number | null
+  >`extract(epoch from coalesce(${evaluations.finishedAt}, clock_timestamp()) - ${takenUpAt})::double precision`,
 };
 /** Other ids are nobody's; PostgreSQL would call them an error. */
 const UUID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/i;

@@ -56,7 +56,7 @@ export function gradientOutput(name: string): string {
 }
 
 /** Names and shapes of the weights and of the factors. */
-export function trainingTensors({ config, tied, method }: TrainingGraphShape): ReadonlyMap<string, readonly number[]> {
+function trainingTensors({ config, tied, method }: TrainingGraphShape): ReadonlyMap<string, readonly number[]> {
   const shapes = new Map(t5TensorShapes(config));
   if (!tied) shapes.set(`${HEAD_PATH}.weight`, [config.vocabularySize, config.hiddenSize]);
   if (method.method === 'full') return shapes;
@@ -65,6 +65,7 @@ export function trainingTensors({ config, tied, method }: TrainingGraphShape): R
 
 export function buildT5TrainingGraph(shape: TrainingGraphShape): BuiltTrainingGraph {
   const graph = new GraphBuilder('t5-training');
+  graph.writeInPlace();
   const shapes = trainingTensors(shape);
   const inputs = new WeightInputs(graph, shapes);
   const writer = new TrainingGraphWriter(graph, shape, inputs);

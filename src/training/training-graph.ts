@@ -28,7 +28,7 @@ export interface TrainingStep {
   /** Σ over the label tokens. */
   readonly lossSum: number;
   readonly tokenCount: number;
-  /** Of the sum, by the names of the tensors; the caller owns the arrays. */
+  /** Of the sum, by the names of the tensors; the arrays are written anew by the next run. */
   readonly gradients: ReadonlyMap<string, Float32Array>;
 }
 
@@ -36,11 +36,18 @@ export interface TrainingStep {
 export type DropoutMasks = (module: string, length: number) => Float32Array;
 
 export class TrainingGraph {
+  private readonly gradients: ReadonlyMap<string, Float32Array>;
+  /** The rows of the embedding table whose gradients the last run added to, where nothing else writes the table's. */
+  private written = new Int32Array();
+
   private constructor(
     private readonly session: Session,
     private readonly built: BuiltTrainingGraph,
     private readonly options: TrainingGraphOptions,
-  ) {}
+  ) {
+    const names = this.full ? new Set([...built.trained, EMBEDDINGS]) : built.trained;
+    this.gradients = new Map([...names].map((name) => [name, new Float32Array(this.tensor(name).length)]));
+  }
 
   /** `tensors` without `lm_head.weight`: the head is the embedding table. */
   static async create(options: TrainingGraphOptions): Promise<TrainingGraph> {
@@ -49,39 +56,59 @@ export class TrainingGraph {
       const length = options.tensors.get(name)?.length;
       invariant(length === elementCount(dims), `${name} has ${dims.join(' × ')} numbers, ${length} came`);
     }
-    return new TrainingGraph(await Session.create(built.model, options), built, options);
+    // a pattern takes the memory of a run once more
+    return new TrainingGraph(await Session.create(built.model, { ...options, memoryPattern: false }), built, options);
   }
 
   /** `examples`: one at least, none longer than the model takes. `masks`: where the method has dropout. */
   async run(examples: readonly TrainingExample[], masks?: DropoutMasks): Promise<TrainingStep> {
-    const { built, options } = this;
-    const { config, lossChunks = 1, method } = options;
-    const full = method.method === 'full';
+    const { config, lossChunks = 1, method } = this.options;
     const batch = padBatch(config, examples);
     const feeds = {
       ...this.weights(),
       ...batchFeeds(batch, examples, { config, embeddings: this.tensor(EMBEDDINGS), lossChunks }),
       ...(method.method === 'lora' && method.dropout === true ? maskFeeds(config, method, batch, masks) : {}),
     };
-    const outputNames = [
-      'losses',
-      ...built.trained.map(gradientOutput),
-      ...(full ? Object.values(embeddingGradients) : []),
-    ];
-    const outputs = await this.session.run(feeds, outputNames);
-    const losses = outputs.floats('losses');
-    const gradients = new Map(built.trained.map((name) => [name, outputs.floats(gradientOutput(name))]));
-    if (full) {
-      const table = gradients.get(EMBEDDINGS) ?? new Float32Array(this.tensor(EMBEDDINGS).length);
-      addRows(table, outputs.floats(embeddingGradients.source), batch.sourceIds);
-      addRows(table, outputs.floats(embeddingGradients.target), batch.targetIds);
-      gradients.set(EMBEDDINGS, table);
+    const losses = new Float32Array(batch.labelIds.length);
+    const outputs: Record<string, TensorValue> = { losses: floatTensor(losses, [losses.length]) };
+    for (const name of this.built.trained) {
+      outputs[gradientOutput(name)] = floatTensor(this.gradient(name), this.built.tensors.get(name) ?? []);
     }
-    return { lossSum: losses.reduce((sum, loss) => sum + loss, 0), tokenCount: losses.length, gradients };
+    if (this.full) await this.runFull(feeds, outputs, batch);
+    else await this.session.runInto(feeds, outputs);
+    const lossSum = losses.reduce((sum, loss) => sum + loss, 0);
+    return { lossSum, tokenCount: losses.length, gradients: this.gradients };
   }
 
   async dispose(): Promise<void> {
     await this.session.dispose();
+  }
+
+  private get full(): boolean {
+    return this.options.method.method === 'full';
+  }
+
+  /** The gradients of embedded tokens come out token by token, and are added to the rows of the table here. */
+  private async runFull(feeds: Feeds, outputs: Record<string, TensorValue>, batch: PaddedBatch): Promise<void> {
+    const { count, sourceLength, targetLength, sourceIds, targetIds } = batch;
+    const size = this.options.config.hiddenSize;
+    const source = new Float32Array(sourceIds.length * size);
+    const target = new Float32Array(targetIds.length * size);
+    outputs[embeddingGradients.source] = floatTensor(source, [count, sourceLength, size]);
+    outputs[embeddingGradients.target] = floatTensor(target, [count, targetLength, size]);
+    const table = this.gradient(EMBEDDINGS);
+    // a tied head writes the whole table
+    for (const id of this.written) table.fill(0, id * size, (id + 1) * size);
+    await this.session.runInto(feeds, outputs);
+    addRows(table, source, sourceIds);
+    addRows(table, target, targetIds);
+    if (!this.built.trained.includes(EMBEDDINGS)) this.written = Int32Array.of(...sourceIds, ...targetIds);
+  }
+
+  private gradient(name: string): Float32Array {
+    const gradient = this.gradients.get(name);
+    invariant(gradient !== undefined, `${name} has a gradient`);
+    return gradient;
   }
 
   private tensor(name: string): Float32Array {

@@ -66,3 +66,41 @@ test('no copy is made in a run: one of a large input would show in the memory th
   const copy = data.slice();
   assert.ok(peak() - before > 96, `${peak() - before} MiB more with a copy of ${copy.byteLength + ballast.byteLength}`);
 });
+
+/** y = x + 1 and z = x + 2, written into the caller's arrays. */
+function addInPlace(): Promise<Session> {
+  const graph = new GraphBuilder('add in place');
+  graph.writeInPlace();
+  const x = graph.input('x', 'float32', ['length']);
+  const one = graph.weight('one', floatTensor(Float32Array.of(1), [1]));
+  const y = graph.node('Add', [x, one]);
+  graph.output(y, 'y', 'float32', ['length']);
+  graph.output(graph.node('Add', [y, one]), 'z', 'float32', ['length']);
+  return Session.create(graph.build(), THREADS);
+}
+
+test('outputs are written into the arrays of the caller, and faults of the run are told', async (t) => {
+  const session = await addInPlace();
+  t.after(() => session.dispose());
+  const [y, z] = [new Float32Array(3), new Float32Array(3)];
+  const x = floatTensor(Float32Array.of(1, 2, 3), [3]);
+  await session.runInto({ x }, { y: floatTensor(y, [3]), z: floatTensor(z, [3]) });
+  assert.deepEqual([...y], [2, 3, 4]);
+  assert.deepEqual([...z], [3, 4, 5]);
+  await assert.rejects(session.runInto({ x }, { z: floatTensor(new Float32Array(2), [2]) }));
+});
+
+test('outputs that are written in place are not copied', async (t) => {
+  const session = await addInPlace();
+  t.after(() => session.dispose());
+  const length = 2 ** 22;
+  const x = floatTensor(new Float32Array(length), [length]);
+  const outputs = {
+    y: floatTensor(new Float32Array(length), [length]),
+    z: floatTensor(new Float32Array(length), [length]),
+  };
+  await session.runInto({ x }, outputs);
+  const before = process.memoryUsage().arrayBuffers;
+  await session.runInto({ x }, outputs);
+  assert.ok(process.memoryUsage().arrayBuffers - before < length);
+});

@@ -37,7 +37,9 @@ test('scores are told at most twice a second, and at the end', async (t) => {
   const clock = new ManualClock();
   const { server } = await setUp(t, { rows: tinyRows(ROWS), hooks: { clock } });
   const still = await follow(server, await startRun(server));
-  assert.equal(countScores(still), 2, 'the first and the last, as no time passes');
+  // no time passes
+  assert.equal(countScores(still), 2);
+  assert.equal(still[1]?.__typename, 'ScoresUpdated');
   assert.equal(still.at(-2)?.__typename, 'ScoresUpdated');
   const connection = server.connect();
   t.after(() => connection.close());
@@ -54,7 +56,7 @@ test('scores are told at most twice a second, and at the end', async (t) => {
 test('who does not read holds some pages and its socket, and is caught up when it reads', async (t) => {
   const cleanups = lastFirst(t);
   const place = await makePlace(cleanups, { 'test.jsonl': tinyRows(1) });
-  const samples = 3000;
+  const samples = 1000;
   const id = await writeRun(place.dataDir, samples);
   const server = await startTestServer(cleanups, place.environment);
   let rowsRead = 0;
@@ -81,7 +83,6 @@ test('who does not read holds some pages and its socket, and is caught up when i
         const payload = { query: print(EvaluationEventsDocument), variables: { id } };
         socket.send(JSON.stringify({ id: 'slow', type: 'subscribe', payload }));
       }
-      assert.ok(message.payload?.data !== null, bytes.toString());
       const event = message.payload?.data.evaluationEvents;
       if (event?.__typename === 'SampleScored') cursors.push(event.cursor);
       if (event?.__typename === 'SampleScored' && cursors.length === 1) socket.pause();

@@ -107,3 +107,34 @@ test('a server whose PostgreSQL is not there yet serves all else, and takes runs
   });
   await follow(server, await startRun(server, { variants }));
 });
+
+test('a run and its followers survive a PostgreSQL that drops every connection', async (t) => {
+  const cleanups = lastFirst(t);
+  const postgres = await PostgresServer.start();
+  if (typeof postgres === 'string') return t.skip(postgres);
+  cleanups.after(() => postgres.close());
+  const url = await postgres.createDatabase();
+  const place = await makePlace(cleanups, { 'test.jsonl': tinyRows(ROWS) });
+  const clock = new ManualClock();
+  const environment = { ...place.environment, DATABASE_URL: url, GISTQL_MAX_ROWS: '2' };
+  const server = await startTestServer(cleanups, environment, { clock });
+  const client = new pg.Client(url);
+  await client.connect();
+  cleanups.after(() => client.end());
+  const id = await startRun(server, { variants });
+  const subscriber = new ResumingSubscriber(id);
+  await subscriber.readOn(server, ({ cursor }) => cursor === '10');
+  await client.query(
+    'select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()',
+  );
+  // what was running is given up and put back, or its lease ends; here no time has to pass for that
+  await settle(async () => {
+    await client.query("update gistql_jobs.job set started_on = now() - interval '1 hour', start_after = now()");
+    await clock.advance(LOOK_MS);
+    if (!subscriber.isOver) await subscriber.readOn(server, ({ cursor }) => cursor !== null);
+    return Number(subscriber.cursor) > 40 || subscriber.isOver;
+  });
+  while (!subscriber.isOver) await subscriber.readOn(server);
+  assertWhole(subscriber.events, ROWS);
+  assert.equal((await tableOf(server, id)).status, 'SUCCEEDED');
+});

@@ -115,6 +115,7 @@ test('killed ten times at random moments, a run ends with every sample once and 
     assert.ok(again.samplesDone >= scored && again.samplesDone >= Number(subscriber.cursor));
     scored = again.samplesDone;
   }
+  t.diagnostic(`${scored} of ${KILLED_ROWS} samples at the last start`);
   await subscriber.readOn(server);
   assertWhole(subscriber.events, KILLED_ROWS);
   const table = await tableOf(server, id);

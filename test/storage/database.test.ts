@@ -79,7 +79,10 @@ databaseTest(
     const place = await make();
     const databases = await Promise.all((isEmbedded ? [place] : [place, place, place]).map(open));
     for (const database of databases) {
-      assert.deepEqual((await database.query('select number from gistql.migrations')).rows, [{ number: 1 }, { number: 2 }]);
+      assert.deepEqual((await database.query('select number from gistql.migrations')).rows, [
+        { number: 1 },
+        { number: 2 },
+      ]);
     }
   },
 );

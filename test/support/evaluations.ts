@@ -22,7 +22,7 @@ function outputOf(label: string, seed: number): StoredOutput {
   return {
     label,
     summary: `A summary of ${seed} by ${label}.`,
-    completionTokens: seed + 1,
+    completionTokens: Math.ceil(seed) + 1,
     latencyMs: seed / 3,
     warnings: [],
     rouge: { rouge1: score(seed), rouge2: score(seed + 1), rougeL: score(seed + 2), rougeLsum: score(seed + 3) },

@@ -4,7 +4,8 @@ import { addGradients } from '../../src/runtime/graph/gradient.ts';
 import { GraphBuilder, type Value } from '../../src/runtime/graph/graph-builder.ts';
 import type { Dimension } from '../../src/runtime/graph/model-proto.ts';
 import type { NodeRange } from '../../src/runtime/graph/recomputation.ts';
-import { type Feeds, Session } from '../../src/runtime/session.ts';
+import { inferDims } from '../../src/runtime/graph/value-dims.ts';
+import { Session } from '../../src/runtime/session.ts';
 import { elementCount, floatTensor, type TensorValue } from '../../src/runtime/tensor.ts';
 import { seededNumbers } from './seeded-numbers.ts';
 
@@ -21,10 +22,10 @@ export interface DifferenceCase {
   readonly declared?: Readonly<Record<string, readonly Dimension[]>>;
   /** Makes numbers positive, for logarithms and roots. */
   readonly positive?: boolean;
-  readonly recomputed?: (graph: GraphBuilder) => readonly NodeRange[];
+  /** Nodes of the graph that are computed again on the way back. */
+  readonly recomputed?: readonly NodeRange[];
   /** Returns values whose weighted sums are the loss. */
   readonly build: (graph: GraphBuilder, inputs: Readonly<Record<string, Value>>) => readonly Value[];
-  readonly constants?: Readonly<Record<string, TensorValue>>;
 }
 
 /** Numbers from LEAST_SIZE to 1 with either sign. */
@@ -36,8 +37,7 @@ function draw(next: () => number, length: number, positive: boolean): Float32Arr
 }
 
 /** Central differences of the fourth order: exact but for rounding at this step. */
-async function slope(loss: (x: number) => Promise<number>, at: number): Promise<number> {
-  const step = 0.02;
+async function slope(loss: (x: number) => Promise<number>, at: number, step: number): Promise<number> {
   const near = (await loss(at + step)) - (await loss(at - step));
   const far = (await loss(at + 2 * step)) - (await loss(at - 2 * step));
   return (8 * near - far) / (12 * step);
@@ -53,87 +53,109 @@ export function distanceOf(one: Iterable<number>, other: ArrayLike<number>): { d
   return { distance: Math.sqrt(distance), size: Math.sqrt(size) };
 }
 
-/** Throws where the gradient of an input is not the slope of the loss. */
-export async function checkGradients(one: DifferenceCase): Promise<void> {
-  const next = seededNumbers(one.seed);
+/** Declares the inputs of a case and what it builds of them. */
+function buildForward(one: DifferenceCase): {
+  graph: GraphBuilder;
+  inputs: readonly Value[];
+  outputs: readonly Value[];
+} {
   const graph = new GraphBuilder(one.name);
   const values: Record<string, Value> = {};
   for (const [name, dims] of Object.entries(one.inputs)) {
     values[name] = graph.input(name, 'float32', one.declared?.[name] ?? dims);
   }
   const outputs = one.build(graph, values);
-  const seeds = new Map<Value, Value>();
+  return { graph, inputs: Object.values(values), outputs };
+}
+
+/** Outputs: output.N. */
+async function forwardSession(one: DifferenceCase): Promise<Session> {
+  const { graph, outputs } = buildForward(one);
+  const dims = inferDims(graph.recorded);
   for (const [index, output] of outputs.entries()) {
-    graph.output(output, `output.${index}`, 'float32', []);
-    seeds.set(output, graph.input(`seed.${index}`, 'float32', [`seed.${index}`]));
+    graph.output(output, `output.${index}`, 'float32', dims.get(output) ?? []);
   }
-  const shaped = new Map(
-    [...seeds].map(([output, seed]) => [output, graph.node('Reshape', [seed, graph.node('Shape', [output])])]),
-  );
-  const recomputed = one.recomputed?.(graph) ?? [];
-  const gradients = addGradients(graph, { seeds: shaped, wanted: Object.values(values), recomputed });
-  for (const [value, gradient] of gradients) graph.output(gradient, `${value}.gradient`, 'float32', []);
-  const session = await Session.create(graph.build(), { threadCount: 1 });
+  return Session.create(graph.build(), { threadCount: 1 });
+}
+
+/** Inputs: those of the case and seed.N, as long as output.N; outputs: NAME.gradient. */
+async function backwardSession(one: DifferenceCase): Promise<Session> {
+  const { graph, inputs, outputs } = buildForward(one);
+  const seeds = outputs.map((output, index) => {
+    const seed = graph.input(`seed.${index}`, 'float32', [`seed.${index}`]);
+    return [output, graph.node('Reshape', [seed, graph.node('Shape', [output])])] as const;
+  });
+  const { recomputed = [] } = one;
+  const gradients = addGradients(graph, { seeds: new Map(seeds), wanted: inputs, recomputed });
+  for (const [input, gradient] of gradients) {
+    // two inputs may have one gradient
+    const own = graph.node('Identity', [gradient]);
+    graph.output(own, `${input}.gradient`, 'float32', one.declared?.[input] ?? one.inputs[input] ?? []);
+  }
+  return Session.create(graph.build(), { threadCount: 1 });
+}
+
+/** Throws where the gradient of an input is not the slope of the loss. */
+export async function checkGradients(one: DifferenceCase): Promise<void> {
+  const next = seededNumbers(one.seed);
+  const forward = await forwardSession(one);
+  const backward = await backwardSession(one);
+  const inputs: Record<string, TensorValue<Float32Array>> = {};
+  for (const [name, dims] of Object.entries(one.inputs)) {
+    inputs[name] = floatTensor(draw(next, elementCount(dims), one.positive === true), dims);
+  }
+  const names = Object.keys(one.inputs);
   try {
-    const feeds: Record<string, TensorValue<Float32Array>> = {};
-    for (const [name, dims] of Object.entries(one.inputs)) {
-      feeds[name] = floatTensor(draw(next, elementCount(dims), one.positive === true), dims);
+    const outputNames = one.build(new GraphBuilder('count'), inputNames(one)).map((_, index) => `output.${index}`);
+    const first = await forward.run(inputs, outputNames);
+    const weights = outputNames.map((name) => draw(next, first.floats(name).length, false));
+    const seeds = weights.map((data, index) => [`seed.${index}`, floatTensor(data, [data.length])] as const);
+    const gradients = await backward.run({ ...inputs, ...Object.fromEntries(seeds) }, names.map(gradientOf));
+    const loss = async (): Promise<number> => {
+      const made = await forward.run(inputs, outputNames);
+      return outputNames.reduce((sum, name, index) => sum + dot(made.floats(name), weights[index] as Float32Array), 0);
+    };
+    for (const [name, { data }] of Object.entries(inputs)) {
+      const own = gradients.floats(gradientOf(name));
+      assert.equal(own.length, data.length, `${one.name}, seed ${one.seed}: ${name}`);
+      const slopes = await slopesOf(loss, data);
+      const { distance, size } = distanceOf(own, slopes);
+      const rounding = 1e-5 * Math.sqrt(slopes.length);
+      const message = `${one.name}, seed ${one.seed}: the gradient of ${name} differs by ${distance} of ${size}`;
+      assert.ok(distance <= TOLERANCE * size + rounding, message);
     }
-    await compare(session, one, feeds, outputs.length, next);
   } finally {
-    await session.dispose();
+    await forward.dispose();
+    await backward.dispose();
   }
 }
 
-async function compare(
-  session: Session,
-  one: DifferenceCase,
-  inputs: Readonly<Record<string, TensorValue<Float32Array>>>,
-  outputCount: number,
-  next: () => number,
-): Promise<void> {
-  const names = Array.from({ length: outputCount }, (_, index) => `output.${index}`);
-  const unseeded: Record<string, TensorValue> = { ...one.constants, ...inputs };
-  for (const index of names.keys()) unseeded[`seed.${index}`] = floatTensor(Float32Array.of(0), [1]);
-  const lengths = await outputLengths(session, unseeded, names);
-  const seeds = lengths.map((length) => draw(next, length, false));
-  const feeds: Feeds = {
-    ...unseeded,
-    ...Object.fromEntries(seeds.map((data, index) => [`seed.${index}`, floatTensor(data, [data.length])])),
-  };
-  const loss = async (): Promise<number> => {
-    const made = await session.run(feeds, names);
-    let sum = 0;
-    for (const [index, name] of names.entries()) {
-      const weights = seeds[index] as Float32Array;
-      for (const [place, value] of made.floats(name).entries()) sum += value * (weights[place] as number);
-    }
-    return sum;
-  };
-  const gradientNames = Object.keys(inputs).map((name) => `${name}.gradient`);
-  const gradients = await session.run(feeds, gradientNames);
-  for (const [name, { data }] of Object.entries(inputs)) {
-    const slopes: number[] = [];
-    for (const [place, at] of data.entries()) {
-      slopes.push(
-        await slope((x) => {
-          data[place] = x;
-          return loss();
-        }, at),
-      );
-      data[place] = at;
-    }
-    const { distance, size } = distanceOf(gradients.floats(`${name}.gradient`), slopes);
-    assert.equal(gradients.floats(`${name}.gradient`).length, slopes.length, `${one.name}, seed ${one.seed}: ${name}`);
-    const rounding = 1e-5 * Math.sqrt(slopes.length);
-    assert.ok(
-      distance <= TOLERANCE * size + rounding,
-      `${one.name}, seed ${one.seed}: the gradient of ${name} differs by ${distance} of ${size}`,
-    );
-  }
+function gradientOf(input: string): string {
+  return `${input}.gradient`;
 }
 
-async function outputLengths(session: Session, feeds: Feeds, names: readonly string[]): Promise<readonly number[]> {
-  const made = await session.run(feeds, names);
-  return names.map((name) => made.floats(name).length);
+function inputNames({ inputs }: DifferenceCase): Readonly<Record<string, Value>> {
+  return Object.fromEntries(Object.keys(inputs).map((name) => [name, name as Value]));
+}
+
+function dot(one: Float32Array, other: Float32Array): number {
+  return one.reduce((sum, value, index) => sum + value * (other[index] as number), 0);
+}
+
+/** The slope of the loss by each number of `data`. */
+export async function slopesOf(
+  loss: () => Promise<number>,
+  data: Float32Array,
+  step = 0.01,
+): Promise<readonly number[]> {
+  const slopes: number[] = [];
+  for (const [place, at] of data.entries()) {
+    const lossAt = (x: number): Promise<number> => {
+      data[place] = x;
+      return loss();
+    };
+    slopes.push(await slope(lossAt, at, step));
+    data[place] = at;
+  }
+  return slopes;
 }

@@ -159,8 +159,8 @@ export class Evaluations {
   }
 
   /**
-   * Every sample behind the cursor in the order of scoring and once, now and then `scores`, then `finished`. Throws
-   * NOT_FOUND, and BAD_USER_INPUT for a cursor that is none of this run's.
+   * Every sample behind the cursor in the order of scoring and once, now and then `scores`; then the final `scores`, where
+   * there are any, and `finished`. Throws NOT_FOUND, and BAD_USER_INPUT for a cursor that is none of this run's.
    */
   async *events(id: string, after: string | null, signal: AbortSignal): AsyncGenerator<EvaluationEvent, void, void> {
     const { feed, summaries, clock, stopping } = this.parts;
@@ -169,18 +169,20 @@ export class Evaluations {
     if (start.isEnd) return;
     let nextScores = Number.NEGATIVE_INFINITY;
     let last = start.sequence;
-    let told = last;
+    let told: EvaluationSummary | undefined;
     for await (const event of feed.follow(id, start.sequence, AbortSignal.any([signal, stopping]))) {
       const { evaluation } = event;
       if (event.type === 'sample') {
         last = event.sample.sequence;
         yield { type: 'sample', cursor: cursorOf(last), evaluation, sample: event.sample };
-        if (clock.now() < nextScores) continue;
+        // those of a run that is over come before its end
+        if (isOver(evaluation) || clock.now() < nextScores) continue;
       }
-      if (told !== last) {
+      if (last > 0) {
         const summary = await summaries.of(evaluation);
-        yield { type: 'scores', cursor: cursorOf(last), evaluation, summary };
-        told = last;
+        // who looked a moment ago gets the same summary again, which is no news
+        if (summary !== told) yield { type: 'scores', cursor: cursorOf(last), evaluation, summary };
+        told = summary;
         nextScores = clock.now() + SCORES_EVERY_MS;
       }
       if (event.type === 'over') yield { type: 'finished', cursor: cursorAfterEnd(last), evaluation };

@@ -79,10 +79,14 @@ export function addGradients(graph: GraphBuilder, request: GradientRequest): Rea
   );
 }
 
+/** What these give does not move when what they read does. */
+const CONSTANT_OPERATORS = new Set(['Greater', 'Shape', 'Size']);
+
 /** All values that depend on one of `origins`, themselves included. */
 function dependents(nodes: readonly NodeSpec[], origins: readonly Value[]): ReadonlySet<string> {
   const reached = new Set<string>(origins);
-  for (const { inputs, outputs } of nodes) {
+  for (const { opType, inputs, outputs } of nodes) {
+    if (CONSTANT_OPERATORS.has(opType)) continue;
     if (inputs.some((input) => reached.has(input))) for (const output of outputs) reached.add(output);
   }
   return reached;

@@ -35,6 +35,9 @@ export interface RecordedGraph {
   readonly inputs: readonly ValueSpec[];
 }
 
+/** The first output of a graph that writes into the caller's arrays (Session.runInto). */
+export const IN_PLACE_MARKER = 'outputs_in_place';
+
 export class GraphBuilder {
   private readonly nodes: NodeSpec[] = [];
   private readonly initializers = new Map<string, TensorValue>();
@@ -66,6 +69,13 @@ export class GraphBuilder {
     invariant(!this.outputNames.has(value), `${value} is one output`);
     this.outputNames.set(value, name);
     this.outputs.push({ name, type, dims });
+  }
+
+  /** Lets runs write the outputs into the caller's arrays (Session.runInto). */
+  writeInPlace(): void {
+    this.claim(IN_PLACE_MARKER);
+    this.outputNames.set(this.node('SequenceConstruct', [this.integers(0)]), IN_PLACE_MARKER);
+    this.outputs.unshift({ name: IN_PLACE_MARKER, type: 'int64', dims: [1], isSequence: true });
   }
 
   /** Adds a constant under its own name below the current path. */

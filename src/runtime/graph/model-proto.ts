@@ -24,6 +24,8 @@ export interface ValueSpec {
   readonly name: string;
   readonly type: ElementType;
   readonly dims: readonly Dimension[];
+  /** Whether it is a list of such tensors. Absent: one tensor. */
+  readonly isSequence?: boolean;
 }
 
 export interface GraphSpec {
@@ -106,20 +108,25 @@ function writeInitializer(writer: BinaryWriter, name: string, tensor: TensorValu
   integer(writer, 14, 1);
 }
 
+function writeTensorType(writer: BinaryWriter, value: ValueSpec): void {
+  message(writer, 1, (tensor) => {
+    integer(tensor, 1, ELEMENT_TYPES[value.type]);
+    message(tensor, 2, (shape) => {
+      for (const size of value.dims) {
+        message(shape, 1, (dimension) =>
+          typeof size === 'number' ? integer(dimension, 1, size) : text(dimension, 2, size),
+        );
+      }
+    });
+  });
+}
+
 function writeValue(writer: BinaryWriter, value: ValueSpec): void {
   text(writer, 1, value.name);
-  message(writer, 2, (type) =>
-    message(type, 1, (tensor) => {
-      integer(tensor, 1, ELEMENT_TYPES[value.type]);
-      message(tensor, 2, (shape) => {
-        for (const size of value.dims) {
-          message(shape, 1, (dimension) =>
-            typeof size === 'number' ? integer(dimension, 1, size) : text(dimension, 2, size),
-          );
-        }
-      });
-    }),
-  );
+  message(writer, 2, (type) => {
+    if (value.isSequence !== true) writeTensorType(type, value);
+    else message(type, 4, (sequence) => message(sequence, 1, (element) => writeTensorType(element, value)));
+  });
 }
 
 /** Returns the model of a graph: ONNX opset 21 with ONNX Runtime's own operators. */

@@ -112,6 +112,7 @@ const rules: Readonly<Record<string, DimsRule>> = {
   Mul: broadcast,
   Div: broadcast,
   Where: broadcast,
+  Greater: broadcast,
   MatMul: product,
   FusedMatMul: product,
   ReduceSum: reduce,

@@ -7,7 +7,7 @@ export interface TensorSource {
   read(name: string): Promise<Float32Array>;
 }
 
-export interface T5BlockParameters {
+interface T5BlockParameters {
   readonly selfAttention: {
     readonly norm: Float32Array;
     /** [3·H·dk, d]: q, k, v stacked. */

@@ -222,7 +222,7 @@ test('what is computed again gives the same gradients', async () => {
     seed: 2,
     inputs: { x: [2, 3, 4], weight: [4, 4] },
     declared: { x: ['batch', 'length', 4] },
-    recomputed: () => [
+    recomputed: [
       { from: 0, to: 6 },
       { from: 6, to: 12 },
     ],
