@@ -41,13 +41,18 @@ export class CachePlane {
     return floatTensor(this.data.subarray(0, size), [count, headCount, length, headSize]);
   }
 
-  /** Writes positions 0 … `length` − 1 of a slot from [heads, length, headSize] at `offset` of `values`. */
+  /**
+   * Writes positions 0 … `length` − 1 of a slot from [heads, length, headSize] at `offset` of `values`, and zeros behind:
+   * a mask hides what a former request left there, but not if it is no number.
+   */
   write(slot: number, values: Float32Array, offset: number, length: number): void {
     invariant(length <= this.length && slot < this.slotCount, 'a cache write fits its plane');
     const size = length * this.headSize;
     for (let head = 0; head < this.headCount; head++) {
       const from = offset + head * size;
-      this.data.set(values.subarray(from, from + size), (slot * this.headCount + head) * this.length * this.headSize);
+      const start = (slot * this.headCount + head) * this.length * this.headSize;
+      this.data.set(values.subarray(from, from + size), start);
+      this.data.fill(0, start + size, start + this.length * this.headSize);
     }
   }
 

@@ -33,6 +33,8 @@ export class Engine {
   private readonly scheduler: Scheduler;
   private readonly sections: Record<SectionName, BatchSection>;
   private stepNumber = 0;
+  /** What keeps requests from being run that are admitted all the same. */
+  private readonly unprepared = new WeakMap<ScheduledRequest, unknown>();
 
   constructor(
     private readonly runner: ModelRunner,
@@ -110,15 +112,24 @@ export class Engine {
   }
 
   /** A piece at a time while others run, so that bringing adapters in holds no step up; at once when nobody does. */
-  private prepare({ adapters }: ScheduledRequest, beside: readonly ScheduledRequest[]): boolean {
-    const running = beside.map((request) => request.adapters);
-    for (;;) {
-      if (this.runner.prepare(adapters, running)) return true;
-      if (running.length > 0) return false;
+  private prepare(request: ScheduledRequest, beside: readonly ScheduledRequest[]): boolean {
+    const isBusy = beside.some(({ state }) => state.status === 'running');
+    const running = beside.map(({ adapters }) => adapters);
+    try {
+      for (;;) {
+        const done = this.runner.prepare(request.adapters, running);
+        if (done !== 'more to do') return done === 'ready';
+        if (isBusy) return false;
+      }
+    } catch (error) {
+      // it is admitted and fails alone
+      this.unprepared.set(request, error);
+      return true;
     }
   }
 
   private async start(request: ScheduledRequest): Promise<void> {
+    if (this.unprepared.has(request)) throw this.unprepared.get(request);
     const section = this.sections[request.section];
     if (request.state.status === 'preempted') section.place(request, undefined);
     if (request.state.status !== 'waiting') return;

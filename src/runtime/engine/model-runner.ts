@@ -20,6 +20,9 @@ export interface StepScores {
   readonly newCacheStride: number;
 }
 
+/** no room: nothing was done; it takes memory that those that run have. */
+export type Preparation = 'ready' | 'more to do' | 'no room';
+
 export interface ModelRunner {
   readonly decoderStartTokenId: number;
   readonly eosTokenIds: readonly number[];
@@ -33,10 +36,9 @@ export interface ModelRunner {
   combine(adapters: readonly WeightedAdapter[]): AdapterCombination;
   /**
    * Does one piece, a few milliseconds long, of what requests of `adapters` need before they run beside those of
-   * `running`; true when nothing is missing any more. False as well while there is no room beside what runs. Requests
-   * may run without it: then the step that first needs them does all of it.
+   * `running`. Requests may run without it: then the step that first needs it does all.
    */
-  prepare(adapters: AdapterCombination, running: readonly AdapterCombination[]): boolean;
+  prepare(adapters: AdapterCombination, running: readonly AdapterCombination[]): Preparation;
   /** Runs the encoder over one source and makes its keys and values for every decoder layer. */
   encode(tokenIds: readonly number[], adapters: AdapterCombination): Promise<EncodedSource>;
   /** Runs one decode step of all rows of the plan. */

@@ -118,7 +118,7 @@ export class RowLora extends LoraLayer {
   /** Σ share · value of each row: [rows, shares, out] → [rows, out]. */
   private sum(byShare: Value, outSize: number): Value {
     const { graph } = this;
-    // a product sums in order, whatever the number of zeros that follow; ReduceSum does not
+    // a product of 1 or 4 n shares sums alike, whatever the number of zeros that follow; ReduceSum does not
     const summed = graph.node('MatMul', [this.routing.shares, byShare]); // [rows, 1, out]
     return graph.node('Reshape', [summed, graph.integers(0, outSize)]);
   }

@@ -7,6 +7,8 @@ import type { PlaceRange } from './unit-stack.ts';
 
 /** A product of a single row rounds differently from one of several. */
 const LEAST_ROWS = 2;
+/** Shares that onnxruntime adds at a time (seen in 1.30.0: 7 summed alone differ from 7 and a zero). */
+const SHARES_CUT = 4;
 
 /**
  * Rows of a unit are padded to two; above LORA_UNIT to a multiple of it, because onnxruntime then cuts rows among its
@@ -16,6 +18,11 @@ function paddedRows(most: number): number {
   return most <= LORA_UNIT ? Math.max(LEAST_ROWS, most) : Math.ceil(most / LORA_UNIT) * LORA_UNIT;
 }
 
+/** Sums of several shares are cut into fours; what is left over is added in another order, so nothing may be. */
+function paddedShares(most: number): number {
+  return most === 1 ? 1 : Math.ceil(most / SHARES_CUT) * SHARES_CUT;
+}
+
 /** `range`: the places that the step reads; `placesOf`: where the units of an adapter lie. Padding repeats row 0 and is not read. */
 export function routeRows(
   rows: readonly AdapterCombination[],
@@ -23,7 +30,7 @@ export function routeRows(
   placesOf: (adapter: AdapterUnits) => readonly number[],
 ): Readonly<Record<string, TensorValue>> {
   const served: number[][] = Array.from({ length: range.count }, () => []);
-  const shareCount = Math.max(...rows.map((combination) => combination.unitCount));
+  const shareCount = paddedShares(Math.max(...rows.map((combination) => combination.unitCount)));
   const places: number[] = [];
   const units = new Int32Array(rows.length * shareCount);
   const shares = new Float32Array(rows.length * shareCount);

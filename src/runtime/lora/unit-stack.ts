@@ -97,6 +97,15 @@ export class UnitStack {
     this.places.delete(adapter);
   }
 
+  /** Gives all memory back when nothing is there any more. */
+  trim(): void {
+    if (this.places.size > 0) return;
+    this.units = [];
+    this.planes = [];
+    this.capacity = 0;
+    this.lastWritten = -1;
+  }
+
   /** Adds a range of places to `feeds` under the decoder graph's names. */
   feed(feeds: Record<string, TensorValue>, { first, count }: PlaceRange): void {
     for (const { module, a, b, gainChange } of this.planes) {
@@ -111,8 +120,9 @@ export class UnitStack {
   private write(unit: Unit, wanted: ReadonlySet<AdapterUnits>): void {
     const place = this.freePlace(wanted);
     if (this.capacity === 0) this.reserve(0);
-    this.settle(unit, place);
-    this.lastWritten = place;
+    // what fails half-way leaves nobody's unit here
+    const former = this.units[place]?.adapter;
+    if (former !== undefined) this.forget(former);
     for (const { module, a, b, gainChange } of this.planes) {
       const { path, inSize, outSize, hasGain } = module;
       unit.adapter.write(path, unit.index, {
@@ -126,6 +136,8 @@ export class UnitStack {
       if (change === undefined) gain.fill(0);
       else gain.set(change);
     }
+    this.settle(unit, place);
+    this.lastWritten = place;
   }
 
   /**
@@ -192,8 +204,9 @@ export class UnitStack {
 
   /** Takes address space; memory is used where units are written. */
   private reserve(places: number): void {
-    this.capacity = Math.max(places, Math.min(this.room, FIRST_PLACES));
-    this.planes = allocate(this.modules, this.capacity);
+    const capacity = Math.max(places, Math.min(this.room, FIRST_PLACES));
+    this.planes = allocate(this.modules, capacity);
+    this.capacity = capacity;
   }
 
   private grow(): void {
@@ -210,10 +223,10 @@ export class UnitStack {
   private shrink(place: number): void {
     const unit = this.units[place] as Unit;
     const former = this.planes;
+    this.reserve(0);
     this.places.clear();
     this.units = [];
     this.lastWritten = 0;
-    this.reserve(0);
     this.settle(unit, 0);
     for (const [index, { module, a, b, gainChange }] of former.entries()) {
       this.planes[index]?.a.set(parts(a, place, 1, module.inSize * LORA_UNIT));

@@ -50,8 +50,9 @@ export class AdaptedHead {
     this.factors = new RunFactors([{ path: HEAD_PATH, inSize: size, outSize: this.vocabularySize, hasGain: true }]);
   }
 
-  /** Writes one piece of what rows of `combination` will need; returns its bytes, 0 when nothing is missing. */
-  prepare(combination: AdapterCombination): number {
+  /** Writes one piece of what rows of `combination` need beside `running`; returns its bytes, 0 when nothing is missing. */
+  prepare(combination: AdapterCombination, running: readonly AdapterCombination[]): number {
+    this.evictHeads(new Set([combination, ...running]));
     return this.factors.prepare(combination) || (combination.replacesHead ? this.headOf(combination).prepare() : 0);
   }
 
@@ -138,12 +139,17 @@ export class AdaptedHead {
     const head = this.heads.get(combination) ?? new BlendedHead(this.head, combination);
     this.heads.delete(combination);
     this.heads.set(combination, head);
-    let bytes = [...this.heads.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
-    for (const [oldest, { byteLength }] of this.heads) {
-      if (bytes <= KEPT_BYTES || oldest === combination) break;
-      bytes -= byteLength;
-      this.heads.delete(oldest);
-    }
     return head;
+  }
+
+  /** Lets go of heads that were used longest ago, but of none of `needed`. */
+  private evictHeads(needed: ReadonlySet<AdapterCombination>): void {
+    let bytes = [...this.heads.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
+    for (const [combination, { byteLength }] of this.heads) {
+      if (bytes <= KEPT_BYTES) return;
+      if (needed.has(combination)) continue;
+      bytes -= byteLength;
+      this.heads.delete(combination);
+    }
   }
 }

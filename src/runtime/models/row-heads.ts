@@ -15,9 +15,9 @@ export class RowHeads {
     private readonly size: number,
   ) {}
 
-  /** Writes one piece of what rows of `combination` will need; returns its bytes, 0 when nothing is missing. */
-  prepare(combination: AdapterCombination): number {
-    return changesHead(combination) ? this.adapted.prepare(combination) : 0;
+  /** Writes one piece of what rows of `combination` need beside `running`; returns its bytes, 0 when nothing is missing. */
+  prepare(combination: AdapterCombination, running: readonly AdapterCombination[]): number {
+    return changesHead(combination) ? this.adapted.prepare(combination, running) : 0;
   }
 
   /** `states` [rows, size]; `needs` and `adapters` by row. Rows whose adapters change the head alike share one. */

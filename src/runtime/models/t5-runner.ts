@@ -2,7 +2,7 @@
 
 import { MEBIBYTE } from '../../storage/byte-size.ts';
 import { KvCache } from '../engine/kv-cache.ts';
-import type { EncodedSource, ModelRunner, StepScores } from '../engine/model-runner.ts';
+import type { EncodedSource, ModelRunner, Preparation, StepScores } from '../engine/model-runner.ts';
 import type { ScheduledRequest } from '../engine/scheduled-request.ts';
 import type { StepPlan } from '../engine/step-plan.ts';
 import { invariant } from '../errors.ts';
@@ -77,6 +77,7 @@ export class T5Runner implements ModelRunner {
   }
 
   addAdapter(key: string, weights: LoraWeights): void {
+    this.dropAdapter(key);
     this.adapters.add(key, weights);
   }
 
@@ -85,6 +86,7 @@ export class T5Runner implements ModelRunner {
     if (adapter === undefined) return;
     this.sourceFactors.forget(adapter);
     this.rowFactors.forget(adapter);
+    this.rowFactors.trim();
     this.heads.forget(adapter);
   }
 
@@ -92,17 +94,19 @@ export class T5Runner implements ModelRunner {
     return this.adapters.combine(adapters);
   }
 
-  prepare(adapters: AdapterCombination, running: readonly AdapterCombination[]): boolean {
+  prepare(adapters: AdapterCombination, running: readonly AdapterCombination[]): Preparation {
     const own = adaptersOf([adapters]);
     const others = adaptersOf(running);
-    if (!this.rowFactors.hasRoom(own, others)) return false;
+    if (!this.rowFactors.hasRoom(own, others)) return 'no room';
     for (let written = 0; written < PIECE_BYTES; ) {
       const bytes =
-        this.sourceFactors.prepare(adapters) || this.rowFactors.prepare(own, others) || this.heads.prepare(adapters);
-      if (bytes === 0) return true;
+        this.sourceFactors.prepare(adapters) ||
+        this.rowFactors.prepare(own, others) ||
+        this.heads.prepare(adapters, running);
+      if (bytes === 0) return 'ready';
       written += bytes;
     }
-    return false;
+    return 'more to do';
   }
 
   async encode(tokenIds: readonly number[], adapters: AdapterCombination): Promise<EncodedSource> {

@@ -48,6 +48,14 @@ const CHOICES: readonly (readonly WeightedAdapter[])[] = [
   [{ key: 'other', weight: 1 }],
   [{ key: 'head', weight: 1 }],
   [{ key: 'widest', weight: -0.5 }],
+  [{ key: 'seven', weight: 1 }],
+  [
+    { key: 'wide', weight: 1 },
+    { key: 'other', weight: 0.5 },
+    { key: 'narrow', weight: 1 },
+    { key: 'dora', weight: 1 },
+    { key: 'zero', weight: 1 },
+  ],
 ];
 
 function makeRequests(count: number, seed = SEED): Asked[] {
@@ -91,6 +99,7 @@ describe('adapters over a random T5', () => {
       ['zero', randomAdapter(config, { seed: 4, rank: 16, targets: EVERY, zeroB: true })],
       ['head', { ...randomAdapter(config, { seed: 6, rank: 5, targets: ['o'] }), head: randomHead(config) }],
       ['widest', randomAdapter(config, { seed: 7, rank: 130, targets: ['q', 'wo'], dora: true })],
+      ['seven', randomAdapter(config, { seed: 8, rank: 112, targets: ['q', 'v', 'o'] })],
       ['other', randomAdapter(config, { seed: 5, rank: 16, targets: ['k', 'wi_1'] })],
     ]);
     ({ runner } = await loadRunner(parent, name, { targets: targetsOf(weights.values()) }));
@@ -122,14 +131,21 @@ describe('adapters over a random T5', () => {
     const slow: T5Runner = Object.create(runner, {
       // as if the adapters of every request had many pieces
       prepare: {
-        value: (...args: Parameters<T5Runner['prepare']>) => runner.prepare(...args) && pieces++ % 4 === 3,
+        value: (...args: Parameters<T5Runner['prepare']>) => {
+          const done = runner.prepare(...args);
+          return done === 'ready' && pieces++ % 4 !== 3 ? 'more to do' : done;
+        },
       },
     });
     const started: string[] = [];
     const harness: EngineHarness = new EngineHarness(slow, {}, (trace) => {
       for (const { requestId } of [...trace.rows]) if (!started.includes(requestId)) started.push(requestId);
     });
-    for (const request of requests) harness.submit(request);
+    const [first, ...others] = requests;
+    assert.ok(first !== undefined);
+    harness.submit(first);
+    await harness.engine.step();
+    for (const request of others) harness.submit(request);
     await harness.drain();
     assert.deepEqual(
       started,
