@@ -1,12 +1,10 @@
 /** The measuring of swaps, on the tiny model: that everything is measured and told, not how long it took. */
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
-import { pino } from 'pino';
 import { measureSwaps, type SwapOptions } from '../../src/bench/swap.ts';
 import { runSwapCommand } from '../../src/bench/swap-command.ts';
 import { formatSwapReport } from '../../src/bench/swap-report.ts';
-import { readConfig } from '../../src/config.ts';
-import { openServices } from '../../src/services.ts';
+import { openTestServices } from '../support/open-services.ts';
 import { writeTinyAdapter } from '../support/tiny-adapter.ts';
 import { temporaryFolder, writeTinyModel } from '../support/tiny-model.ts';
 
@@ -16,19 +14,11 @@ async function setUp(t: TestContext, adapterCount: number): Promise<SwapOptions>
   const { parent } = await writeTinyModel(t);
   const adaptersDir = await temporaryFolder(t);
   for (let seed = 1; seed <= adapterCount; seed++) await writeTinyAdapter(adaptersDir, `number-${seed}`, { seed });
-  const config = readConfig({
+  const { config, services } = await openTestServices(t, {
     GISTQL_MODEL: 'dir:tiny',
     GISTQL_MODELS_DIR: parent,
     GISTQL_ADAPTERS_DIR: adaptersDir,
     GISTQL_DATA_DIR: await temporaryFolder(t),
-    GISTQL_THREADS: '2',
-  });
-  const stopping = new AbortController();
-  const parts = { log: pino({ level: 'silent' }), hooks: {}, stopping: stopping.signal };
-  const { services, close } = await openServices(config, parts);
-  t.after(async () => {
-    stopping.abort();
-    await close();
   });
   const signal = new AbortController().signal;
   return { config, services, roundCount: ROUNDS, beside: [0, 2], seed: 1, signal, onProgress: () => {} };

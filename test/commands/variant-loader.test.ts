@@ -1,13 +1,12 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
-import { pino } from 'pino';
 import { VariantLoader } from '../../src/commands/variant-loader.ts';
 import { parseVariantSpec } from '../../src/commands/variant-spec.ts';
-import { readConfig } from '../../src/config.ts';
 import type { Services } from '../../src/context.ts';
-import { defaultModelRequest, openServices } from '../../src/services.ts';
+import { defaultModelRequest } from '../../src/services.ts';
 import { writeDataset } from '../support/dataset-files.ts';
 import { tinyRows } from '../support/evaluation-server.ts';
+import { openTestServices } from '../support/open-services.ts';
 import { writeTinyAdapter } from '../support/tiny-adapter.ts';
 import { temporaryFolder, writeTinyModel } from '../support/tiny-model.ts';
 
@@ -18,20 +17,12 @@ async function setUp(t: TestContext): Promise<{ readonly services: Services; rea
   const [adapters, datasets] = [await temporaryFolder(t), await temporaryFolder(t)];
   await writeTinyAdapter(adapters, 'one', { seed: 1 });
   await writeDataset(datasets, 'tiny', { 'test.jsonl': tinyRows(3), 'train.jsonl': trainRows });
-  const config = readConfig({
+  const { config, services } = await openTestServices(t, {
     GISTQL_MODEL: 'dir:tiny',
     GISTQL_MODELS_DIR: parent,
     GISTQL_ADAPTERS_DIR: adapters,
     GISTQL_DATASETS_DIR: datasets,
     GISTQL_DATA_DIR: await temporaryFolder(t),
-    GISTQL_THREADS: '2',
-  });
-  const stopping = new AbortController();
-  const parts = { log: pino({ level: 'silent' }), hooks: {}, stopping: stopping.signal };
-  const { services, close } = await openServices(config, parts);
-  t.after(async () => {
-    stopping.abort();
-    await close();
   });
   const loader = new VariantLoader({ services, defaultModel: defaultModelRequest(config), onProgress: () => {} });
   return { services, loader };

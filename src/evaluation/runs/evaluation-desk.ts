@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { EventFeed } from '../../jobs/event-feed.ts';
 import { Notifications } from '../../jobs/notifications.ts';
 import { JobQueue } from '../../jobs/queue.ts';
+import { waitFor } from '../../runtime/engine/clock.ts';
 import { RuntimeError } from '../../runtime/errors.ts';
 import { startWorker } from '../../runtime/start-worker.ts';
 import { Database } from '../../storage/database.ts';
@@ -44,14 +45,13 @@ interface Opened {
 
 export class EvaluationDesk {
   private opened: Promise<Opened> | undefined;
-  private closed = false;
-  private cancelRetry: () => void = () => {};
+  private readonly closing = new AbortController();
 
   constructor(private readonly options: EvaluationDeskOptions) {}
 
   /** Rejects with DATABASE_UNAVAILABLE, OVERLOADED when the server is stopping; the next call tries again. */
   async open(): Promise<Evaluations> {
-    if (this.closed) {
+    if (this.closing.signal.aborted) {
       throw new RuntimeError('OVERLOADED', 'Expected a server in service, it is stopping. Send it again elsewhere.');
     }
     this.opened ??= open(this.options).catch((error: unknown) => {
@@ -65,39 +65,25 @@ export class EvaluationDesk {
 
   /** Opens what was used before, so that runs go on that a process left: now, or when the database is there. */
   async resume(): Promise<void> {
-    const { databaseUrl, dataDir, onError } = this.options;
+    const { databaseUrl, dataDir, clock, stopping, onError } = this.options;
+    const leaving = AbortSignal.any([stopping, this.closing.signal]);
     if (databaseUrl === undefined && !(await exists(join(dataDir, 'database')))) return;
-    for (let delayMs = FIRST_RETRY_MS; !this.isLeaving; delayMs = Math.min(2 * delayMs, LONGEST_RETRY_MS)) {
+    for (let delayMs = FIRST_RETRY_MS; !leaving.aborted; delayMs = Math.min(2 * delayMs, LONGEST_RETRY_MS)) {
       try {
         await this.open();
         return;
       } catch (error) {
-        if (this.isLeaving) return;
+        if (leaving.aborted) return;
         onError(error);
-        await this.retryAfter(delayMs);
+        await waitFor(clock, delayMs, leaving);
       }
     }
   }
 
   /** Runs stay as they are and go on at the next start. */
   async close(): Promise<void> {
-    this.closed = true;
-    this.cancelRetry();
+    this.closing.abort();
     await (await this.opened?.catch(() => undefined))?.close();
-  }
-
-  private get isLeaving(): boolean {
-    return this.closed || this.options.stopping.aborted;
-  }
-
-  private retryAfter(delayMs: number): Promise<void> {
-    return new Promise((resolve) => {
-      const cancel = this.options.clock.after(delayMs, resolve);
-      this.cancelRetry = () => {
-        cancel();
-        resolve();
-      };
-    });
   }
 }
 

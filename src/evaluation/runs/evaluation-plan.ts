@@ -6,7 +6,8 @@ import { RuntimeError } from '../../runtime/errors.ts';
 import type { ServedModel } from '../../runtime/models/served-model.ts';
 import { DEFAULT_TEMPLATE_ID } from '../../runtime/prompts/templates.ts';
 import type { Shot } from '../../runtime/summarization.ts';
-import type { Variant } from '../comparison.ts';
+import type { DatasetSample } from '../../storage/dataset-columns.ts';
+import type { ComparisonRequest, Variant } from '../comparison.ts';
 import type { EvaluationParts } from './evaluation-parts.ts';
 
 /** What is asked of a run. */
@@ -60,14 +61,26 @@ export function planEvaluation(
       decoding: seeded(model, decoding ?? {}),
     };
   });
-  // in the order in which a selection has them
-  const references = request.references && [...request.references].sort((left, right) => left - right);
-  return { ...request, references, variants: planned };
+  return { ...request, references: inOrder(request.references), variants: planned };
 }
 
-/** The variant as it is asked of the summarizer. */
-export function toVariant({ label, model, ...rest }: PlannedVariant): Variant {
-  return { label, modelId: model.id, ...rest };
+/** All variants of one sample, as they are run together. */
+export function toComparison(
+  { variants, useStemmer }: EvaluationPlan,
+  { text, references }: Pick<DatasetSample, 'text' | 'references'>,
+): ComparisonRequest {
+  return {
+    text,
+    references,
+    useStemmer,
+    variants: variants.map(({ label, model, ...rest }) => ({ label, modelId: model.id, ...rest })),
+    logprobs: false,
+  };
+}
+
+/** Reference sets in the order in which a selection has them; null: all. */
+export function inOrder(references: readonly number[] | null): readonly number[] | null {
+  return references && [...references].sort((left, right) => left - right);
 }
 
 function seeded({ generationDefaults }: ServedModel, decoding: DecodingOptions): DecodingOptions {

@@ -2,11 +2,18 @@
 import type { EventFeed } from '../../jobs/event-feed.ts';
 import type { JobQueue } from '../../jobs/queue.ts';
 import { RuntimeError } from '../../runtime/errors.ts';
+import type { DatasetSample } from '../../storage/dataset-columns.ts';
 import type { StoredEvaluation, StoredSample } from '../../storage/evaluation-rows.ts';
 import { type Creation, type EvaluationStore, isOver } from '../../storage/evaluation-store.ts';
 import { prepareComparison } from '../comparison.ts';
 import type { EvaluationParts } from './evaluation-parts.ts';
-import { type EvaluationPlan, type EvaluationRequest, planEvaluation, toVariant } from './evaluation-plan.ts';
+import {
+  type EvaluationPlan,
+  type EvaluationRequest,
+  inOrder,
+  planEvaluation,
+  toComparison,
+} from './evaluation-plan.ts';
 import type { EvaluationSummaries, EvaluationSummary } from './evaluation-summaries.ts';
 import { cursorAfterEnd, cursorOf, type EventCursor, readEventCursor } from './event-cursor.ts';
 import { referencePlaces } from './run-rescoring.ts';
@@ -101,8 +108,7 @@ export class Evaluations {
     const plan = source.request as EvaluationPlan;
     const wanted = request.references ?? plan.references;
     await this.checkReferences(source, plan, wanted);
-    // in the dataset's order, as a run of its own would have them
-    const references = wanted && [...wanted].sort((left, right) => left - right);
+    const references = inOrder(wanted);
     const rescored: EvaluationPlan = { ...plan, references, useStemmer: request.useStemmer };
     return await this.create({
       asked: request,
@@ -209,13 +215,9 @@ export class Evaluations {
   }
 
   /** The first sample shows what is wrong with the variants; it is prepared, not run. */
-  private async tryFirst(
-    { variants, useStemmer }: EvaluationPlan,
-    samples: AsyncGenerator<{ readonly text: string; readonly references: readonly string[] }>,
-  ): Promise<void> {
-    for await (const { text, references } of samples) {
-      const request = { text, references, useStemmer, variants: variants.map(toVariant), logprobs: false };
-      (await prepareComparison(this.parts, request)).discard();
+  private async tryFirst(plan: EvaluationPlan, samples: AsyncGenerator<DatasetSample>): Promise<void> {
+    for await (const sample of samples) {
+      (await prepareComparison(this.parts, toComparison(plan, sample))).discard();
       return;
     }
   }

@@ -1,6 +1,7 @@
 /** The samples of a run: all variants answer each of them in the same batches, several samples at a time. */
 import { setMaxListeners } from 'node:events';
 import type { DatasetSelection } from '../../runtime/datasets/dataset-selection.ts';
+import { waitFor } from '../../runtime/engine/clock.ts';
 import { type ErrorCode, RuntimeError } from '../../runtime/errors.ts';
 import type { ServedModel } from '../../runtime/models/served-model.ts';
 import { RETRY_MS } from '../../runtime/retry.ts';
@@ -9,7 +10,7 @@ import type { NewSample, StoredEvaluation, StoredOutput } from '../../storage/ev
 import type { EvaluationStore } from '../../storage/evaluation-store.ts';
 import { prepareComparison, type TextComparison } from '../comparison.ts';
 import type { EvaluationParts } from './evaluation-parts.ts';
-import { type EvaluationPlan, type PlannedVariant, toVariant } from './evaluation-plan.ts';
+import { type EvaluationPlan, type PlannedVariant, toComparison } from './evaluation-plan.ts';
 import { checkSignature, checkVariant, signatureOf } from './signature.ts';
 
 export interface GenerationParts extends EvaluationParts {
@@ -123,10 +124,8 @@ export class RunGeneration {
     this.lastStored = this.parts.clock.now();
   }
 
-  private async generate({ text, references }: DatasetSample, signal: AbortSignal): Promise<TextComparison> {
-    const { useStemmer, variants } = this.plan;
-    const request = { text, references, useStemmer, variants: variants.map(toVariant), logprobs: false };
-    const prepared = await prepareComparison(this.parts, request);
+  private async generate(sample: DatasetSample, signal: AbortSignal): Promise<TextComparison> {
+    const prepared = await prepareComparison(this.parts, toComparison(this.plan, sample));
     return await prepared.run({ signal, priority: 'background' });
   }
 
@@ -150,22 +149,10 @@ export class RunGeneration {
         if (signal.aborted) return undefined;
         const waitedMs = clock.now() - Math.max(start, this.lastStored);
         if (!passes(error) || waitedMs > PATIENCE_MS) throw error;
-        await this.wait(error.details.retryAfterMs ?? RETRY_MS, signal);
+        await waitFor(clock, error.details.retryAfterMs ?? RETRY_MS, signal);
       }
     }
     return undefined;
-  }
-
-  private wait(delayMs: number, signal: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
-      const cancel = this.parts.clock.after(delayMs, done);
-      signal.addEventListener('abort', done);
-      function done(): void {
-        cancel();
-        signal.removeEventListener('abort', done);
-        resolve();
-      }
-    });
   }
 }
 

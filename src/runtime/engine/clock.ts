@@ -6,6 +6,20 @@ export interface Clock {
   after(delayMs: number, run: () => void): () => void;
 }
 
+/** Resolves after `delayMs`, or as soon as `signal` is aborted. */
+export function waitFor(clock: Clock, delayMs: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve();
+    const cancel = clock.after(delayMs, done);
+    signal.addEventListener('abort', done);
+    function done(): void {
+      cancel();
+      signal.removeEventListener('abort', done);
+      resolve();
+    }
+  });
+}
+
 export const systemClock: Clock = {
   now: () => performance.now(),
   after: (delayMs, run) => {

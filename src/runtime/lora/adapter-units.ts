@@ -1,5 +1,5 @@
 /** The factors of one adapter, cut into units of LORA_UNIT ranks: unit n holds ranks 16 n … 16 n + 15 of every module. */
-import { LORA_UNIT } from '../graph/lora.ts';
+import { type AdaptedModule, LORA_UNIT } from '../graph/lora.ts';
 import type { LoraFactors, LoraWeights } from './lora-weights.ts';
 
 /** Where a unit is written. */
@@ -9,6 +9,12 @@ interface UnitTarget {
   readonly b: Float32Array;
   /** Default: LORA_UNIT. */
   readonly stride?: number;
+}
+
+/** Bytes of a unit of all modules. */
+export function unitBytesOf(modules: readonly AdaptedModule[]): number {
+  const floats = modules.reduce((sum, { inSize, outSize }) => sum + (inSize + outSize) * LORA_UNIT, 0);
+  return floats * Float32Array.BYTES_PER_ELEMENT;
 }
 
 const NOTHING = new Float32Array(0);

@@ -4,7 +4,7 @@ import { MEBIBYTE } from '../../storage/byte-size.ts';
 import { type AdaptedModule, LORA_UNIT, loraInput } from '../graph/lora.ts';
 import { floatTensor, type TensorValue } from '../tensor.ts';
 import type { AdapterCombination } from './adapter-combination.ts';
-import type { AdapterUnits } from './adapter-units.ts';
+import { type AdapterUnits, unitBytesOf } from './adapter-units.ts';
 
 interface Kept {
   readonly feeds: Readonly<Record<string, TensorValue>>;
@@ -22,8 +22,7 @@ export class RunFactors {
   private readonly unitBytes: number;
 
   constructor(private readonly modules: readonly AdaptedModule[]) {
-    const floats = modules.reduce((sum, { inSize, outSize }) => sum + (inSize + outSize) * LORA_UNIT, 0);
-    this.unitBytes = floats * Float32Array.BYTES_PER_ELEMENT;
+    this.unitBytes = unitBytesOf(modules);
   }
 
   /** Writes one unit of what a run of `combination` will need; returns its bytes, 0 when nothing is missing. */

@@ -7,7 +7,7 @@
 import { MEBIBYTE } from '../../storage/byte-size.ts';
 import { type AdaptedModule, LORA_UNIT, loraInput } from '../graph/lora.ts';
 import { floatTensor, type TensorValue } from '../tensor.ts';
-import type { AdapterUnits } from './adapter-units.ts';
+import { type AdapterUnits, unitBytesOf } from './adapter-units.ts';
 
 /** Which unit of LORA_UNIT ranks of an adapter. */
 interface Unit {
@@ -55,8 +55,7 @@ export class UnitStack {
     private readonly modules: readonly AdaptedModule[],
     stackBytes: number = STACK_BYTES,
   ) {
-    const floats = modules.reduce((sum, { inSize, outSize }) => sum + (inSize + outSize) * LORA_UNIT, 0);
-    this.unitBytes = Math.max(1, floats * Float32Array.BYTES_PER_ELEMENT);
+    this.unitBytes = Math.max(1, unitBytesOf(modules));
     this.room = Math.max(1, Math.floor(stackBytes / this.unitBytes));
     this.keptPlaces = Math.max(1, Math.min(this.room, FIRST_PLACES, Math.floor(KEPT_BYTES / this.unitBytes)));
   }
@@ -121,8 +120,7 @@ export class UnitStack {
     const place = this.freePlace(wanted);
     if (this.capacity === 0) this.reserve(0);
     // what fails half-way leaves nobody's unit here
-    const former = this.units[place]?.adapter;
-    if (former !== undefined) this.forget(former);
+    this.vacate(place);
     for (const { module, a, b, gainChange } of this.planes) {
       const { path, inSize, outSize, hasGain } = module;
       unit.adapter.write(path, unit.index, {
@@ -166,10 +164,14 @@ export class UnitStack {
     return unit !== undefined && wanted.has(unit.adapter);
   }
 
-  /** Notes that a unit lies at `place`; the adapter that had it has to be written anew. */
-  private settle(unit: Unit, place: number): void {
+  /** The adapter that had the place has to be written anew. */
+  private vacate(place: number): void {
     const former = this.units[place]?.adapter;
-    if (former !== undefined && former !== unit.adapter) this.forget(former);
+    if (former !== undefined) this.forget(former);
+  }
+
+  /** Notes that a unit lies at `place`. */
+  private settle(unit: Unit, place: number): void {
     this.units[place] = unit;
     const places = this.places.get(unit.adapter) ?? [];
     places[unit.index] = place;
@@ -180,12 +182,20 @@ export class UnitStack {
     const from = range.first + range.count - 1;
     const to = this.gapIn(range, wanted);
     if (to === undefined) return;
+    this.vacate(to);
     this.settle(this.units[from] as Unit, to);
     this.units[from] = undefined;
-    for (const { module, a, b, gainChange } of this.planes) {
-      movePart(a, from, to, module.inSize * LORA_UNIT);
-      movePart(b, from, to, module.outSize * LORA_UNIT);
-      if (module.hasGain) movePart(gainChange, from, to, module.outSize);
+    this.copyFrom(this.planes, { first: from, count: 1 }, to);
+  }
+
+  /** Copies places of `source`, these planes or former ones, to those from `to` on. */
+  private copyFrom(source: readonly ModulePlanes[], { first, count }: PlaceRange, to: number): void {
+    for (const [index, { module, a, b, gainChange }] of this.planes.entries()) {
+      const { inSize, outSize, hasGain } = module;
+      const from = source[index] as ModulePlanes;
+      a.set(parts(from.a, first, count, inSize * LORA_UNIT), to * inSize * LORA_UNIT);
+      b.set(parts(from.b, first, count, outSize * LORA_UNIT), to * outSize * LORA_UNIT);
+      if (hasGain) gainChange.set(parts(from.gainChange, first, count, outSize), to * outSize);
     }
   }
 
@@ -211,12 +221,9 @@ export class UnitStack {
 
   private grow(): void {
     const former = this.planes;
-    this.reserve(2 * this.capacity);
-    for (const [index, { a, b, gainChange }] of former.entries()) {
-      this.planes[index]?.a.set(a);
-      this.planes[index]?.b.set(b);
-      this.planes[index]?.gainChange.set(gainChange);
-    }
+    const count = this.capacity;
+    this.reserve(2 * count);
+    this.copyFrom(former, { first: 0, count }, 0);
   }
 
   /** Gives back the memory of all places but one, which becomes the first. */
@@ -228,11 +235,7 @@ export class UnitStack {
     this.units = [];
     this.lastWritten = 0;
     this.settle(unit, 0);
-    for (const [index, { module, a, b, gainChange }] of former.entries()) {
-      this.planes[index]?.a.set(parts(a, place, 1, module.inSize * LORA_UNIT));
-      this.planes[index]?.b.set(parts(b, place, 1, module.outSize * LORA_UNIT));
-      if (module.hasGain) this.planes[index]?.gainChange.set(parts(gainChange, place, 1, module.outSize));
-    }
+    this.copyFrom(former, { first: place, count: 1 }, 0);
   }
 }
 
@@ -265,8 +268,4 @@ function unitCount(adapters: ReadonlySet<AdapterUnits>): number {
 
 function parts(plane: Float32Array, first: number, count: number, size: number): Float32Array {
   return plane.subarray(first * size, (first + count) * size);
-}
-
-function movePart(plane: Float32Array, from: number, to: number, size: number): void {
-  plane.copyWithin(to * size, from * size, (from + 1) * size);
 }
