@@ -4,8 +4,8 @@
  * One row of logits is as long as the vocabulary, so the rows may be taken in chunks: only those of one chunk are in
  * memory at a time.
  */
-import type { GraphBuilder, Value } from '../runtime/graph/graph-builder.ts';
-import { floatTensor } from '../runtime/tensor.ts';
+import type { GraphBuilder, Value } from '../../runtime/graph/graph-builder.ts';
+import { floatTensor } from '../../runtime/tensor.ts';
 
 interface TokenLossInput {
   /** [labels, d] */

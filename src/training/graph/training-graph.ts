@@ -2,11 +2,11 @@
  * The session of one training run: from a batch to its loss and the gradient of everything that is trained. Weights are
  * the caller's arrays, read in place at every run: an optimizer writes into them between runs.
  */
-import { invariant } from '../runtime/errors.ts';
-import type { T5Config } from '../runtime/models/model-config.ts';
-import { HEAD_PATH, t5LinearModules } from '../runtime/models/t5-modules.ts';
-import { type Feeds, Session, type SessionOptions } from '../runtime/session.ts';
-import { elementCount, floatTensor, type TensorValue } from '../runtime/tensor.ts';
+import { invariant } from '../../runtime/errors.ts';
+import type { T5Config } from '../../runtime/models/model-config.ts';
+import { HEAD_PATH, t5LinearModules } from '../../runtime/models/t5-modules.ts';
+import { type Feeds, Session, type SessionOptions } from '../../runtime/session.ts';
+import { elementCount, floatTensor, type TensorValue } from '../../runtime/tensor.ts';
 import { batchFeeds, type PaddedBatch, padBatch, type TrainingExample } from './batch-feeds.ts';
 import {
   type BuiltTrainingGraph,
@@ -45,7 +45,7 @@ export class TrainingGraph {
     private readonly built: BuiltTrainingGraph,
     private readonly options: TrainingGraphOptions,
   ) {
-    const names = this.full ? new Set([...built.trained, EMBEDDINGS]) : built.trained;
+    const names = this.givesTable ? new Set([...built.trained, EMBEDDINGS]) : built.trained;
     this.gradients = new Map([...names].map((name) => [name, new Float32Array(this.tensor(name).length)]));
   }
 
@@ -74,7 +74,7 @@ export class TrainingGraph {
     for (const name of this.built.trained) {
       outputs[gradientOutput(name)] = floatTensor(this.gradient(name), this.built.tensors.get(name) ?? []);
     }
-    if (this.full) await this.runFull(feeds, outputs, batch);
+    if (this.givesTable) await this.runFull(feeds, outputs, batch);
     else await this.session.runInto(feeds, outputs);
     const lossSum = losses.reduce((sum, loss) => sum + loss, 0);
     return { lossSum, tokenCount: losses.length, gradients: this.gradients };
@@ -84,8 +84,9 @@ export class TrainingGraph {
     await this.session.dispose();
   }
 
-  private get full(): boolean {
-    return this.options.method.method === 'full';
+  /** Whether the embedding table is trained. */
+  private get givesTable(): boolean {
+    return this.options.method.method === 'full' && this.options.forwardOnly !== true;
   }
 
   /** The gradients of embedded tokens come out token by token, and are added to the rows of the table here. */

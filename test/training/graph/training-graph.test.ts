@@ -1,20 +1,20 @@
 /** Training graphs of tiny T5s: gradients are slopes of the loss, whatever the family, the method and the options. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { uniform } from '../../src/runtime/decoding/random.ts';
-import { parseT5Config } from '../../src/runtime/models/parse-config.ts';
-import { HEAD_PATH, t5LinearModules } from '../../src/runtime/models/t5-modules.ts';
-import type { TrainingExample } from '../../src/training/batch-feeds.ts';
+import { uniform } from '../../../src/runtime/decoding/random.ts';
+import { parseT5Config } from '../../../src/runtime/models/parse-config.ts';
+import { HEAD_PATH, t5LinearModules } from '../../../src/runtime/models/t5-modules.ts';
+import type { TrainingExample } from '../../../src/training/graph/batch-feeds.ts';
 import {
   type DropoutMasks,
   TrainingGraph,
   type TrainingGraphOptions,
   type TrainingStep,
-} from '../../src/training/training-graph.ts';
-import { factorName, factorShapes, type LoraTraining } from '../../src/training/training-method.ts';
-import { distanceOf, slopesOf } from '../support/finite-differences.ts';
-import { seededNumbers } from '../support/seeded-numbers.ts';
-import { type TinyModelOptions, tinyConfig, tinyTensors } from '../support/tiny-model.ts';
+} from '../../../src/training/graph/training-graph.ts';
+import { factorName, factorShapes, type LoraTraining } from '../../../src/training/graph/training-method.ts';
+import { distanceOf, slopesOf } from '../../support/finite-differences.ts';
+import { seededNumbers } from '../../support/seeded-numbers.ts';
+import { type TinyModelOptions, tinyConfig, tinyTensors } from '../../support/tiny-model.ts';
 
 /** Sources longer than the farthest distance that the bias tells apart are among them. */
 const EXAMPLES: readonly TrainingExample[] = [

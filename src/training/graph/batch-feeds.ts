@@ -1,8 +1,8 @@
 /** A batch of token ids as the inputs of a T5 training graph: padded on the right, what is padding masked. */
-import type { T5Config } from '../runtime/models/model-config.ts';
-import { decoderBuckets, encoderBuckets } from '../runtime/models/relative-buckets.ts';
-import type { Feeds } from '../runtime/session.ts';
-import { floatTensor, intTensor, longTensor } from '../runtime/tensor.ts';
+import type { T5Config } from '../../runtime/models/model-config.ts';
+import { decoderBuckets, encoderBuckets } from '../../runtime/models/relative-buckets.ts';
+import type { Feeds } from '../../runtime/session.ts';
+import { floatTensor, intTensor, longTensor } from '../../runtime/tensor.ts';
 
 export interface TrainingExample {
   /** The source, its end token included; one at least. */

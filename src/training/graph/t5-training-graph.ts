@@ -8,18 +8,18 @@
  *   label_ids [labels]; chunk_sizes [chunks].
  * Outputs: losses [labels]; NAME.gradient of every tensor that is trained, of the sum of the losses.
  */
-import { attend, mergeHeads, splitHeads } from '../runtime/graph/attention.ts';
-import { addGradients } from '../runtime/graph/gradient.ts';
-import { GraphBuilder, type Value } from '../runtime/graph/graph-builder.ts';
-import { linear } from '../runtime/graph/layers.ts';
-import type { LoraLayer } from '../runtime/graph/lora.ts';
-import type { OnnxModel } from '../runtime/graph/model-proto.ts';
-import type { NodeRange } from '../runtime/graph/recomputation.ts';
-import type { T5Config } from '../runtime/models/model-config.ts';
-import { type Stream, T5Layers } from '../runtime/models/t5-layers.ts';
-import { HEAD_PATH, t5LinearModules } from '../runtime/models/t5-modules.ts';
-import { t5TensorShapes } from '../runtime/models/t5-tensors.ts';
-import { floatTensor } from '../runtime/tensor.ts';
+import { attend, mergeHeads, splitHeads } from '../../runtime/graph/attention.ts';
+import { addGradients } from '../../runtime/graph/gradient.ts';
+import { GraphBuilder, type Value } from '../../runtime/graph/graph-builder.ts';
+import { linear } from '../../runtime/graph/layers.ts';
+import type { LoraLayer } from '../../runtime/graph/lora.ts';
+import type { OnnxModel } from '../../runtime/graph/model-proto.ts';
+import type { NodeRange } from '../../runtime/graph/recomputation.ts';
+import type { T5Config } from '../../runtime/models/model-config.ts';
+import { type Stream, T5Layers } from '../../runtime/models/t5-layers.ts';
+import { HEAD_PATH, t5LinearModules } from '../../runtime/models/t5-modules.ts';
+import { t5TensorShapes } from '../../runtime/models/t5-tensors.ts';
+import { floatTensor } from '../../runtime/tensor.ts';
 import { addTokenLoss } from './token-loss.ts';
 import { TrainedLora, WeightInputs } from './trained-layers.ts';
 import { factorShapes, type TrainingMethod } from './training-method.ts';
@@ -35,13 +35,15 @@ export interface TrainingGraphShape {
   readonly lossChunks?: number;
   /** Whether the values inside a block are computed again on the way back instead of kept. Default false. */
   readonly recompute?: boolean;
+  /** Whether the loss alone is wanted. Default false. */
+  readonly forwardOnly?: boolean;
 }
 
 export interface BuiltTrainingGraph {
   readonly model: OnnxModel;
   /** Names and shapes of all tensors that runs feed: weights, and factors of the adapter. */
   readonly tensors: ReadonlyMap<string, readonly number[]>;
-  /** Names of the tensors whose gradients come out; the embedding table's come by token, as `embeddingGradients`. */
+  /** Names of the tensors whose gradients come out; those of embedded tokens come by token, as `embeddingGradients`. */
   readonly trained: readonly string[];
 }
 
@@ -74,6 +76,9 @@ export function buildT5TrainingGraph(shape: TrainingGraphShape): BuiltTrainingGr
   const states = writer.decode(embeddings.target, writer.encode(embeddings.source, ranges), ranges);
   const { losses, seeds } = writer.loss(states);
   graph.output(losses, 'losses', 'float32', ['labels']);
+  const tensors = (): BuiltTrainingGraph['tensors'] =>
+    new Map(inputs.names.map((name) => [name, shapes.get(name) ?? []]));
+  if (shape.forwardOnly === true) return { model: graph.build(), tensors: tensors(), trained: [] };
   const { config, method } = shape;
   const full = method.method === 'full';
   const trained = full ? inputs.names : [...factorShapes(method, t5LinearModules(config)).keys()];
@@ -87,11 +92,7 @@ export function buildT5TrainingGraph(shape: TrainingGraphShape): BuiltTrainingGr
     const dims = shapes.get(value) ?? ['batch', 'tokens', config.hiddenSize];
     graph.output(gradient, gradientOutput(value), 'float32', dims);
   }
-  return {
-    model: graph.build(),
-    tensors: new Map(inputs.names.map((name) => [name, shapes.get(name) ?? []])),
-    trained,
-  };
+  return { model: graph.build(), tensors: tensors(), trained };
 }
 
 class TrainingGraphWriter {
