@@ -27,6 +27,13 @@ const METADATA = '__metadata__';
 const MAX_RANK = 8;
 const OPENING_BRACE = 0x7b;
 
+export interface SafetensorsHeader {
+  /** Name → place of every tensor. */
+  readonly tensors: ReadonlyMap<string, TensorInfo>;
+  /** Texts that the writer left; empty: none. */
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
 export interface TensorInfo {
   readonly dtype: string;
   readonly shape: readonly number[];
@@ -39,8 +46,10 @@ function isCount(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0;
 }
 
-function checkMetadata(file: string, metadata: unknown): void {
-  if (isObject(metadata) && Object.values(metadata).every((value) => typeof value === 'string')) return;
+function parseMetadata(file: string, metadata: unknown): Readonly<Record<string, string>> {
+  if (isObject(metadata) && Object.values(metadata).every((value) => typeof value === 'string')) {
+    return metadata as Record<string, string>;
+  }
   throw new StorageError('invalid', `${file}: expected ${METADATA} to be an object of texts.`);
 }
 
@@ -84,12 +93,8 @@ function checkRanges(file: string, tensors: ReadonlyMap<string, TensorInfo>, dat
   }
 }
 
-/** Returns name → place of every tensor. Throws StorageError naming `file` and the tensor at fault. */
-export function parseSafetensorsHeader(
-  file: string,
-  header: Uint8Array,
-  dataBytes: number,
-): ReadonlyMap<string, TensorInfo> {
+/** Throws StorageError naming `file` and the tensor at fault. */
+export function parseSafetensorsHeader(file: string, header: Uint8Array, dataBytes: number): SafetensorsHeader {
   if (header[0] !== OPENING_BRACE) throw new StorageError('invalid', `${file}: expected a header that begins with {.`);
   const text = decodeText(header, file);
   const entries = Object.entries(parseJsonObject(text, file));
@@ -97,10 +102,11 @@ export function parseSafetensorsHeader(
     throw new StorageError('invalid', `${file}: expected each name once in the header, one comes twice.`);
   }
   const tensors = new Map<string, TensorInfo>();
+  let metadata: Readonly<Record<string, string>> = {};
   for (const [name, entry] of entries) {
-    if (name === METADATA) checkMetadata(file, entry);
+    if (name === METADATA) metadata = parseMetadata(file, entry);
     else tensors.set(name, parseEntry(file, name, entry, dataBytes));
   }
   checkRanges(file, tensors, dataBytes);
-  return tensors;
+  return { tensors, metadata };
 }

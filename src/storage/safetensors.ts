@@ -6,8 +6,9 @@ import { createHash } from 'node:crypto';
 import { basename } from 'node:path';
 import { BoundedFile } from './bounded-file.ts';
 import { type FloatType, fromFloat32, isFloatType, toFloat32 } from './float-conversion.ts';
-import { parseSafetensorsHeader, type TensorInfo } from './safetensors-header.ts';
+import { parseSafetensorsHeader, type SafetensorsHeader } from './safetensors-header.ts';
 import { quoted, StorageError } from './storage-error.ts';
+import { writeWholeFile } from './whole-files.ts';
 
 /** The format's own bound on a header. */
 const MAX_HEADER_BYTES = 100_000_000;
@@ -28,7 +29,7 @@ export class SafetensorsFile {
   private constructor(
     private readonly file: BoundedFile,
     private readonly dataStart: number,
-    readonly tensors: ReadonlyMap<string, TensorInfo>,
+    private readonly header: SafetensorsHeader,
   ) {}
 
   /** Opens a file and checks its header. Throws StorageError; the data is read tensor by tensor later. */
@@ -56,6 +57,14 @@ export class SafetensorsFile {
       await file.close();
       throw error;
     }
+  }
+
+  get tensors(): SafetensorsHeader['tensors'] {
+    return this.header.tensors;
+  }
+
+  get metadata(): SafetensorsHeader['metadata'] {
+    return this.header.metadata;
   }
 
   /** Reads one tensor as float32. Refuses other than float types, and values that are not finite. */
@@ -102,24 +111,32 @@ export interface TensorToWrite {
   readonly dtype?: FloatType;
 }
 
+/** What readers of Hugging Face's libraries expect. */
+const FROM_PYTORCH = { format: 'pt' };
+const WIDE_BYTES = 4;
+const NARROW_BYTES = 2;
 const WRITE_ORDER: readonly FloatType[] = ['F32', 'BF16', 'F16'];
 
-/** Returns the bytes of a safetensors file, in the order of the official writer: wide types first, then by name. */
-export function encodeSafetensors(
-  tensors: ReadonlyMap<string, TensorToWrite>,
-  metadata: Readonly<Record<string, string>> = { format: 'pt' },
-): Uint8Array {
+interface Layout {
+  /** Length and header: what stands before the data. */
+  readonly head: Uint8Array;
+  /** In the order of the data. */
+  readonly tensors: readonly TensorToWrite[];
+}
+
+/** In the order of the official writer: wide types first, then by name. */
+function layOut(tensors: ReadonlyMap<string, TensorToWrite>, metadata: Readonly<Record<string, string>>): Layout {
   const header: [string, unknown][] = [['__metadata__', metadata]];
-  const parts: Uint8Array[] = [];
+  const ordered: TensorToWrite[] = [];
   let offset = 0;
   for (const type of WRITE_ORDER) {
     const names = [...tensors.keys()].filter((name) => (tensors.get(name)?.dtype ?? 'F32') === type);
     for (const name of names.sort()) {
-      const { shape, data } = tensors.get(name) as TensorToWrite;
-      const bytes = fromFloat32(data, type);
-      header.push([name, { dtype: type, shape, data_offsets: [offset, offset + bytes.length] }]);
-      parts.push(bytes);
-      offset += bytes.length;
+      const tensor = tensors.get(name) as TensorToWrite;
+      const end = offset + tensor.data.length * (type === 'F32' ? WIDE_BYTES : NARROW_BYTES);
+      header.push([name, { dtype: type, shape: tensor.shape, data_offsets: [offset, end] }]);
+      ordered.push(tensor);
+      offset = end;
     }
   }
   const json = Buffer.from(JSON.stringify(Object.fromEntries(header)));
@@ -128,5 +145,31 @@ export function encodeSafetensors(
   json.copy(text);
   const length = Buffer.alloc(LENGTH_BYTES);
   length.writeBigUInt64LE(BigInt(text.length));
-  return Buffer.concat([length, text, ...parts]);
+  return { head: Buffer.concat([length, text]), tensors: ordered };
+}
+
+function bytesOf({ data, dtype = 'F32' }: TensorToWrite): Uint8Array {
+  return fromFloat32(data, dtype);
+}
+
+/** Returns the bytes of a safetensors file. */
+export function encodeSafetensors(
+  tensors: ReadonlyMap<string, TensorToWrite>,
+  metadata: Readonly<Record<string, string>> = FROM_PYTORCH,
+): Uint8Array {
+  const layout = layOut(tensors, metadata);
+  return Buffer.concat([layout.head, ...layout.tensors.map(bytesOf)]);
+}
+
+/** Writes a safetensors file whole or not at all, tensor by tensor: the file as such is never in memory. */
+export function writeSafetensors(
+  path: string,
+  tensors: ReadonlyMap<string, TensorToWrite>,
+  metadata: Readonly<Record<string, string>> = FROM_PYTORCH,
+): Promise<void> {
+  return writeWholeFile(path, async (handle) => {
+    const layout = layOut(tensors, metadata);
+    await handle.writeFile(layout.head);
+    for (const tensor of layout.tensors) await handle.writeFile(bytesOf(tensor));
+  });
 }

@@ -1,9 +1,15 @@
 /** Puts a dialogue into its prompt, cut at its end to what the model takes. The instruction, shots and cue stay whole. */
 import { inputTooLong } from '../engine-text-generator.ts';
 import { RuntimeError } from '../errors.ts';
-import type { ServedModel } from '../models/served-model.ts';
 import { sliceCodePoints } from '../tokenizer/code-points.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { PromptFrame } from './templates.ts';
+
+/** What of a model its prompts are fitted to. */
+interface PromptReader {
+  readonly tokenizer: Tokenizer;
+  readonly config: { readonly maxInputTokens: number };
+}
 
 export interface FittedPrompt {
   readonly text: string;
@@ -17,7 +23,7 @@ const GUESSES = 8;
 
 /** Throws RuntimeError INPUT_TOO_LONG when there is no room for any of the dialogue, or for all of it when it may not be cut. */
 export async function fitDialogue(
-  model: ServedModel,
+  model: PromptReader,
   frame: PromptFrame,
   dialogue: string,
   mayCut: boolean,
@@ -32,7 +38,7 @@ export async function fitDialogue(
 
 /** The longest prompt that fits, of those whose dialogue ends with one of its tokens. */
 async function cutDialogue(
-  model: ServedModel,
+  model: PromptReader,
   { before, after }: PromptFrame,
   dialogue: string,
 ): Promise<{ readonly text: string; readonly tokenCount: number }> {
@@ -61,7 +67,7 @@ async function cutDialogue(
 }
 
 /** Where the dialogue's tokens end, in code points; one more than `most` of them when there are as many. */
-async function tokenEnds(model: ServedModel, dialogue: string, most: number): Promise<readonly number[]> {
+async function tokenEnds(model: PromptReader, dialogue: string, most: number): Promise<readonly number[]> {
   const tokens = await model.tokenizer.encodeWithOffsets(dialogue, { addSpecialTokens: false, most: most + 1 });
   return tokens.map(({ end }) => end ?? 0);
 }
