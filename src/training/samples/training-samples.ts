@@ -1,6 +1,7 @@
 /** The samples of a split as tokens: sources as a server would read them, and the summaries that are to be written. */
-import { RuntimeError } from '../../runtime/errors.ts';
+
 import type { DatasetSelection } from '../../runtime/datasets/dataset-selection.ts';
+import { RuntimeError } from '../../runtime/errors.ts';
 import type { T5Config } from '../../runtime/models/model-config.ts';
 import { fitDialogue } from '../../runtime/prompts/fit-dialogue.ts';
 import type { PromptFrame } from '../../runtime/prompts/templates.ts';

@@ -1,0 +1,116 @@
+/** What a training leaves: a PEFT adapter's folder, or a model's folder in the layout of Hugging Face, both float32. */
+import { type FileHandle, readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { RuntimeError } from '../../runtime/errors.ts';
+import { findFile } from '../../storage/bounded-file.ts';
+import { SafetensorsFile, type TensorToWrite, writeSafetensors } from '../../storage/safetensors.ts';
+import { writeWholeFile, writeWholeFolder } from '../../storage/whole-files.ts';
+import type { TrainedModel } from './trained-model.ts';
+import type { LoraSettings, TrainingPlan } from './trainer-protocol.ts';
+
+const ADAPTER_WEIGHTS = 'adapter_model.safetensors';
+const MODEL_WEIGHTS = 'model.safetensors';
+/** Files of a model that stay as they are. */
+const COPIED = [
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+  'added_tokens.json',
+  'spiece.model',
+];
+/** Key of the metadata that says which plan made a folder. */
+const PLAN = 'gistql_plan';
+
+function weightsName(plan: TrainingPlan): string {
+  return plan.lora === null ? MODEL_WEIGHTS : ADAPTER_WEIGHTS;
+}
+
+/**
+ * Whether the folder holds what this plan makes: its process ended before it could say so. Throws RuntimeError CONFLICT
+ * when something else is there.
+ */
+export async function isWritten(folder: string, plan: TrainingPlan, fingerprint: string): Promise<boolean> {
+  const found = await stat(folder).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined;
+    throw error;
+  });
+  if (found === undefined) return false;
+  const path = await findFile(folder, weightsName(plan)).catch(() => undefined);
+  if (path !== undefined) {
+    const file = await SafetensorsFile.open(path);
+    const made = file.metadata[PLAN];
+    await file.close();
+    if (made === fingerprint) return true;
+  }
+  const message = `Expected a new outputId, a folder ${plan.outputId} is there already. Choose another, or move the folder away.`;
+  throw new RuntimeError('CONFLICT', message, { argument: 'outputId' });
+}
+
+/** The folder is there whole, or not at all. */
+export async function writeOutput(
+  folder: string,
+  model: TrainedModel,
+  plan: TrainingPlan,
+  fingerprint: string,
+): Promise<void> {
+  const tensors = new Map<string, TensorToWrite>();
+  for (const [name, data] of model.trained) tensors.set(name, { shape: model.shapes.get(name) ?? [], data });
+  await writeWholeFolder(folder, async (unfinished) => {
+    if (plan.lora === null) await writeModelFiles(unfinished, model, plan);
+    else await writeJson(join(unfinished, 'adapter_config.json'), adapterConfig(plan, plan.lora, model));
+    await writeSafetensors(join(unfinished, weightsName(plan)), tensors, { format: 'pt', [PLAN]: fingerprint });
+  });
+}
+
+/** As PEFT's LoraConfig writes itself: what is left out has PEFT's default. */
+function adapterConfig(plan: TrainingPlan, lora: LoraSettings, { adapted }: TrainedModel): unknown {
+  const { rank, alpha, dropout, targetModules, useRslora } = lora;
+  const named = targetModules[0] === 'all-linear' ? endingsOf(adapted) : [...targetModules].sort();
+  return {
+    base_model_name_or_path: plan.modelId,
+    bias: 'none',
+    fan_in_fan_out: false,
+    inference_mode: true,
+    init_lora_weights: true,
+    lora_alpha: alpha,
+    lora_dropout: dropout,
+    modules_to_save: null,
+    peft_type: 'LORA',
+    r: rank,
+    target_modules: named,
+    task_type: 'SEQ_2_SEQ_LM',
+    use_dora: false,
+    use_rslora: useRslora,
+  };
+}
+
+/** PEFT, too, writes the modules that `all-linear` stood for. */
+function endingsOf(adapted: TrainedModel['adapted']): readonly string[] {
+  return [...new Set(adapted.map(({ path }) => path.slice(path.lastIndexOf('.') + 1)))].sort();
+}
+
+async function writeModelFiles(folder: string, { files }: TrainedModel, plan: TrainingPlan): Promise<void> {
+  const config = await readObject(join(files.folder, 'config.json'));
+  // transformers names the type of the weights in one or the other, by its version
+  const type = 'torch_dtype' in config ? { torch_dtype: 'float32' } : { dtype: 'float32' };
+  await writeJson(join(folder, 'config.json'), { ...config, ...type });
+  const generation = await readObject(join(files.folder, 'generation_config.json')).catch(() => ({}));
+  // who asks for a summary without naming a template gets the one that the model was trained with
+  await writeJson(join(folder, 'generation_config.json'), { ...generation, prompt_template: plan.data.templateId });
+  for (const name of COPIED) {
+    const path = await findFile(files.folder, name);
+    if (path !== undefined) await copyWhole(path, join(folder, name));
+  }
+}
+
+async function readObject(path: string): Promise<Record<string, unknown>> {
+  return JSON.parse(await readFile(path, 'utf8')) as Record<string, unknown>;
+}
+
+function writeJson(path: string, value: unknown): Promise<void> {
+  return writeWholeFile(path, (handle: FileHandle) => handle.writeFile(`${JSON.stringify(value, undefined, 2)}\n`));
+}
+
+async function copyWhole(from: string, to: string): Promise<void> {
+  await writeWholeFile(to, async (handle) => handle.writeFile(await readFile(from)));
+}
