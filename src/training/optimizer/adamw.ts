@@ -82,18 +82,23 @@ interface UpdateFactors {
   readonly epsilon: number;
 }
 
+/** The formula with one division: both sides of its fraction are multiplied by √(1−β₂ᵗ). */
 function updateTensor(
   weight: Float32Array,
   gradient: Float32Array,
   { mean, square }: Moments,
   { scale, keep, size, root, beta1, beta2, epsilon }: UpdateFactors,
 ): void {
+  const rate = size * root;
+  const least = epsilon * root;
+  const ofMean = (1 - beta1) * scale;
+  const ofSquare = (1 - beta2) * scale * scale;
   for (let index = 0; index < weight.length; index++) {
-    const g = (gradient[index] as number) * scale;
-    const m = beta1 * (mean[index] as number) + (1 - beta1) * g;
-    const v = beta2 * (square[index] as number) + (1 - beta2) * g * g;
+    const g = gradient[index] as number;
+    const m = beta1 * (mean[index] as number) + ofMean * g;
+    const v = beta2 * (square[index] as number) + ofSquare * g * g;
     mean[index] = m;
     square[index] = v;
-    weight[index] = (weight[index] as number) * keep - (size * m) / (Math.sqrt(v) / root + epsilon);
+    weight[index] = (weight[index] as number) * keep - (rate * m) / (Math.sqrt(v) + least);
   }
 }

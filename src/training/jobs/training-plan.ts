@@ -1,0 +1,153 @@
+/** From what is asked to a plan with nothing left open; all that can be refused is refused here. */
+import type { DatasetSelection } from '../../runtime/datasets/dataset-selection.ts';
+import { RuntimeError } from '../../runtime/errors.ts';
+import type { Device, Precision, ServedModel } from '../../runtime/models/served-model.ts';
+import type { LinearModule } from '../../runtime/models/t5-modules.ts';
+import { DEFAULT_TEMPLATE_ID, findTemplate, framePrompt } from '../../runtime/prompts/templates.ts';
+import { DEFAULT_TARGET_MODULES, selectLoraModules } from '../lora-modules.ts';
+import type { DataSettings, LoraSettings, TrainingPlan } from '../run/trainer-protocol.ts';
+import { stepsOfEpoch } from '../samples/batch-plan.ts';
+import { checkOutput } from './training-output.ts';
+import type { TrainingParts } from './training-parts.ts';
+import { checkRequest, checkSteps, defaultLora, type TrainingRequest, whole } from './training-request.ts';
+
+/** What is remembered of a model, which may go out of service. */
+export interface TrainedModelFacts {
+  readonly id: string;
+  readonly source: string;
+  readonly family: 't5';
+  readonly architecture: string;
+  readonly vocabularySize: number;
+  readonly hiddenSize: number;
+  readonly maxInputTokens: number;
+  readonly parameterCount: number;
+  readonly precision: Precision;
+  readonly device: Device;
+}
+
+export interface PlannedTraining {
+  readonly plan: TrainingPlan;
+  readonly model: TrainedModelFacts;
+  readonly stepsTotal: number;
+  readonly trainableParameters: number;
+  /** Those of the adapter included. */
+  readonly totalParameters: number;
+}
+
+const VALIDATION_SPLIT = 'validation';
+const DEFAULT_SOURCE_TOKENS = 512;
+
+/** Throws RuntimeError naming the argument that cannot be honoured. */
+export async function planTraining(parts: TrainingParts, request: TrainingRequest): Promise<PlannedTraining> {
+  checkRequest(request, parts.maxRank);
+  const model = modelOf(parts, request);
+  const lora = request.method === 'full' ? null : loraOf(request);
+  const adapted = lora === null ? [] : selectLoraModules(model.config, lora.targetModules);
+  await checkOutput(parts, { kind: lora === null ? 'model' : 'adapter', outputId: request.outputId });
+  const samples = await openSplit(parts, request, request.split, request.limit);
+  const data = await dataOf(parts, request, model);
+  const { optimization, evaluateEverySteps, outputId } = request;
+  const sampleCount = samples.indexes.length;
+  const stepsTotal = optimization.maxSteps ?? Math.ceil(optimization.epochs * stepsOfEpoch(sampleCount, optimization));
+  checkSteps(stepsTotal);
+  const { parameterCount } = model;
+  const trainable = lora === null ? parameterCount : factorCount(adapted, lora.rank);
+  return {
+    plan: {
+      modelSource: model.source,
+      modelId: model.id,
+      outputId,
+      lora,
+      data,
+      optimization,
+      evaluateEverySteps,
+      threadCount: parts.threadCount,
+    },
+    model: factsOf(model),
+    stepsTotal,
+    trainableParameters: trainable,
+    totalParameters: lora === null ? parameterCount : parameterCount + trainable,
+  };
+}
+
+function modelOf({ models }: TrainingParts, { modelId }: TrainingRequest): ServedModel {
+  const model = models.find(modelId);
+  if (model !== undefined) return model;
+  const known = models.list().map(({ id }) => id);
+  const message = `Expected the id of a loaded model (${known.join(', ') || 'none'}), ${JSON.stringify(modelId)} came. Choose one of them, or load it first.`;
+  throw new RuntimeError('NOT_FOUND', message, { argument: 'model' });
+}
+
+function loraOf({ lora }: TrainingRequest): LoraSettings {
+  const { targetModules, ...settings } = lora ?? defaultLora;
+  return { ...settings, targetModules: targetModules ?? DEFAULT_TARGET_MODULES };
+}
+
+function factorCount(adapted: readonly LinearModule[], rank: number): number {
+  return adapted.reduce((sum, { inSize, outSize }) => sum + rank * (inSize + outSize), 0);
+}
+
+async function dataOf(parts: TrainingParts, request: TrainingRequest, model: ServedModel): Promise<DataSettings> {
+  const { dataset, split, limit, maxTargetTokens } = request;
+  const templateId = request.templateId ?? model.templateId ?? DEFAULT_TEMPLATE_ID;
+  const most = model.config.maxInputTokens;
+  const maxSourceTokens = request.maxSourceTokens ?? Math.min(DEFAULT_SOURCE_TOKENS, most);
+  whole('maxSourceTokens', maxSourceTokens, 1, most);
+  await checkRoom(model, templateId, maxSourceTokens);
+  const validation = await validationOf(parts, request);
+  return { dataset, split, limit, validation, templateId, maxSourceTokens, maxTargetTokens };
+}
+
+/** The instruction stays whole: it must leave room for some of the text. */
+async function checkRoom({ tokenizer }: ServedModel, templateId: string, maxSourceTokens: number): Promise<void> {
+  const { before, after } = framePrompt(findTemplate(templateId), []);
+  const frameCount = await tokenizer.countTokens(before + after);
+  if (frameCount < maxSourceTokens) return;
+  const message = `Expected maxSourceTokens to leave room for the text, the template ${templateId} alone takes ${frameCount} of ${maxSourceTokens} tokens. Raise it, or choose a shorter template.`;
+  throw new RuntimeError('BAD_USER_INPUT', message, { argument: 'maxSourceTokens' });
+}
+
+/** Null: the run is not looked at. */
+async function validationOf(parts: TrainingParts, request: TrainingRequest): Promise<DataSettings['validation']> {
+  const { validationSplit, validationLimit, evaluateEverySteps } = request;
+  const split = validationSplit ?? VALIDATION_SPLIT;
+  const asked = validationSplit ?? evaluateEverySteps ?? validationLimit;
+  if (asked === null) return null;
+  try {
+    await openSplit(parts, request, split, validationLimit);
+    return { split, limit: validationLimit };
+  } catch (error) {
+    if (!(error instanceof RuntimeError) || error.code !== 'NOT_FOUND') throw error;
+    if (validationSplit !== null) {
+      throw new RuntimeError('BAD_USER_INPUT', error.message, { argument: 'validationSplit' }, { cause: error });
+    }
+    const argument = evaluateEverySteps === null ? 'validationLimit' : 'evaluateEverySteps';
+    const message = `${argument} cannot be honoured: dataset ${request.dataset} has no split ${VALIDATION_SPLIT}. Name another split as validationSplit, or leave it out.`;
+    throw new RuntimeError('UNSUPPORTED_ARGUMENT', message, { argument }, { cause: error });
+  }
+}
+
+function openSplit(
+  { datasets }: TrainingParts,
+  { dataset }: TrainingRequest,
+  split: string,
+  limit: number | null,
+): Promise<DatasetSelection> {
+  return datasets.open({ dataset, split, limit, sampleSeed: null, references: [0] });
+}
+
+function factsOf({ id, source, config, parameterCount, precision, device }: ServedModel): TrainedModelFacts {
+  const { family, architecture, vocabularySize, hiddenSize, maxInputTokens } = config;
+  return {
+    id,
+    source,
+    family,
+    architecture,
+    vocabularySize,
+    hiddenSize,
+    maxInputTokens,
+    parameterCount,
+    precision,
+    device,
+  };
+}
