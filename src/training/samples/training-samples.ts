@@ -1,7 +1,7 @@
 /** The samples of a split as tokens: sources as a server would read them, and the summaries that are to be written. */
 
 import type { DatasetSelection } from '../../runtime/datasets/dataset-selection.ts';
-import { RuntimeError } from '../../runtime/errors.ts';
+import { invariant, RuntimeError } from '../../runtime/errors.ts';
 import type { T5Config } from '../../runtime/models/model-config.ts';
 import { fitDialogue } from '../../runtime/prompts/fit-dialogue.ts';
 import type { PromptFrame } from '../../runtime/prompts/templates.ts';
@@ -20,61 +20,72 @@ export interface SampleReading {
   readonly maxTargetTokens: number;
 }
 
+/** Samples that are tokenized at a time. */
+const READ_TOGETHER = 64;
+
 export class TrainingSamples implements SampleLengths {
-  private constructor(
-    private readonly sources: readonly Int32Array[],
-    private readonly targets: readonly Int32Array[],
-    private readonly ids: readonly string[],
-    readonly cutSources: number,
-    readonly cutTargets: number,
-  ) {}
+  private constructor(private readonly samples: readonly ReadSample[]) {}
 
   /** Reads everything; of several references the first. Throws RuntimeError INVALID_DATASET, and when nothing is selected. */
   static async read(selection: DatasetSelection, reading: SampleReading): Promise<TrainingSamples> {
-    const [sources, targets, ids]: [Int32Array[], Int32Array[], string[]] = [[], [], []];
-    let [cutSources, cutTargets] = [0, 0];
+    const read: ReadSample[] = [];
+    let together: Promise<ReadSample>[] = [];
     for await (const sample of selection.samples()) {
-      const source = await readSource(sample, reading);
-      const target = await readTarget(sample, reading);
-      if (source.cut) cutSources++;
-      if (target.cut) cutTargets++;
-      sources.push(source.ids);
-      targets.push(target.ids);
-      ids.push(sample.id);
+      together.push(readSample(sample, reading));
+      if (together.length < READ_TOGETHER) continue;
+      read.push(...(await Promise.all(together)));
+      together = [];
     }
-    if (ids.length === 0) {
+    read.push(...(await Promise.all(together)));
+    if (read.length === 0) {
       const message = `Expected samples in ${selection.dataset.id}/${selection.split}, none came. Choose a split that has some.`;
       throw new RuntimeError('INVALID_DATASET', message);
     }
-    return new TrainingSamples(sources, targets, ids, cutSources, cutTargets);
+    return new TrainingSamples(read);
   }
 
   get count(): number {
-    return this.ids.length;
+    return this.samples.length;
+  }
+
+  /** Samples whose source was cut. */
+  get cutSources(): number {
+    return this.samples.filter(({ source }) => source.cut).length;
+  }
+
+  /** Samples whose summary was cut. */
+  get cutTargets(): number {
+    return this.samples.filter(({ target }) => target.cut).length;
   }
 
   sourceLength(sample: number): number {
-    return this.sources[sample]?.length ?? 0;
+    return this.sample(sample).source.ids.length;
   }
 
   targetLength(sample: number): number {
-    return this.targets[sample]?.length ?? 0;
+    return this.sample(sample).target.ids.length;
   }
 
   id(sample: number): string {
-    return this.ids[sample] ?? '';
+    return this.sample(sample).id;
   }
 
   examples(samples: Uint32Array): readonly TrainingExample[] {
-    return Array.from(samples, (sample) => ({
-      inputIds: [...(this.sources[sample] ?? [])],
-      labels: [...(this.targets[sample] ?? [])],
-    }));
+    return Array.from(samples, (sample) => {
+      const { source, target } = this.sample(sample);
+      return { inputIds: [...source.ids], labels: [...target.ids] };
+    });
   }
 
   /** Source and label tokens of samples, without padding. */
   tokens(samples: Uint32Array): number {
     return samples.reduce((sum, sample) => sum + this.sourceLength(sample) + this.targetLength(sample), 0);
+  }
+
+  private sample(index: number): ReadSample {
+    const sample = this.samples[index];
+    invariant(sample !== undefined, `sample ${index} is one of ${this.count}`);
+    return sample;
   }
 }
 
@@ -83,14 +94,27 @@ interface ReadTokens {
   readonly cut: boolean;
 }
 
+interface ReadSample {
+  readonly id: string;
+  readonly source: ReadTokens;
+  readonly target: ReadTokens;
+}
+
+async function readSample(sample: DatasetSample, reading: SampleReading): Promise<ReadSample> {
+  const [source, target] = await Promise.all([readSource(sample, reading), readTarget(sample, reading)]);
+  return { id: sample.id, source, target };
+}
+
 /** The prompt of serving, its dialogue cut where it is too long: the instruction and the cue stay. */
-async function readSource(sample: DatasetSample, reading: SampleReading): Promise<ReadTokens> {
+async function readSource({ text }: DatasetSample, reading: SampleReading): Promise<ReadTokens> {
   const { tokenizer, frame, config, maxSourceTokens } = reading;
   const maxInputTokens = Math.min(config.maxInputTokens, maxSourceTokens);
-  const fitted = await fitDialogue({ tokenizer, config: { maxInputTokens } }, frame, sample.text, true);
-  const ids = await tokenizer.encode(fitted.text);
+  const whole = await tokenizer.encode(frame.before + text + frame.after);
   // a prompt of nothing but an empty dialogue: a model reads its end
-  return { ids: Int32Array.from(ids.length === 0 ? [endOf(config)] : ids), cut: fitted.truncated };
+  if (whole.length === 0) return { ids: Int32Array.of(endOf(config)), cut: false };
+  if (whole.length <= maxInputTokens) return { ids: Int32Array.from(whole), cut: false };
+  const fitted = await fitDialogue({ tokenizer, config: { maxInputTokens } }, frame, text, true);
+  return { ids: Int32Array.from(await tokenizer.encode(fitted.text)), cut: true };
 }
 
 async function readTarget(sample: DatasetSample, reading: SampleReading): Promise<ReadTokens> {
