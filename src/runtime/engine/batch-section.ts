@@ -18,7 +18,8 @@ export class BatchSection {
 
   /** Makes room for requests that `place` brings one after the other, so that the cache grows once. */
   reserve(count: number): void {
-    if (count > 0) this.fit(this.requests, this.requests.length + count);
+    // holes are filled first, but what lies behind them stays where it is meanwhile
+    if (count > 0) this.fit(this.requests, Math.max(this.slots.length, this.requests.length + count));
   }
 
   /** Gives a request a slot and puts there what the encoder made of its source, or what it left when preempted. */
@@ -75,7 +76,7 @@ export class BatchSection {
       positions = Math.max(positions, request.paths.extent);
       source = Math.max(source, request.sourceLength);
     }
-    this.cache.fit({ slots, positions, source }, Math.min(slots, this.slots.length));
+    this.cache.fit({ slots, positions, source }, this.slots.length);
   }
 }
 

@@ -1,25 +1,9 @@
 /** Who runs next: the policy alone, over requests that run nothing. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { createStrategy } from '../../../src/runtime/decoding/create-strategy.ts';
-import { parseSamplingParams } from '../../../src/runtime/decoding/parse-sampling-params.ts';
-import type { RequestPriority } from '../../../src/runtime/engine/generation-request.ts';
-import { ScheduledRequest } from '../../../src/runtime/engine/scheduled-request.ts';
+import type { ScheduledRequest } from '../../../src/runtime/engine/scheduled-request.ts';
 import { Scheduler } from '../../../src/runtime/engine/scheduler.ts';
-import { AdapterCombination } from '../../../src/runtime/lora/adapter-combination.ts';
-
-function makeRequest(id: string, priority: RequestPriority = 'interactive', numBeams = 1): ScheduledRequest {
-  const params = parseSamplingParams(
-    { numBeams },
-    { defaults: {}, badWordsIds: [], drawSeed: () => 1, maxRows: 8, logprobs: false },
-  );
-  const context = { eosTokenIds: [1], decoderStartTokenId: 0, vocabularySize: 9, endOfText: () => '' };
-  return new ScheduledRequest(
-    { id, promptTokenIds: [3, 1], params, adapters: [], stream: false, priority },
-    createStrategy(params, context),
-    { adapters: AdapterCombination.none, tokenId: 0, now: 0 },
-  );
-}
+import { makeScheduled } from '../../support/scheduled-requests.ts';
 
 const ids = (requests: readonly ScheduledRequest[]): readonly string[] => requests.map(({ request }) => request.id);
 
@@ -34,16 +18,16 @@ function makeScheduler(maxRows: number): Scheduler {
 
 test('interactive requests are admitted before background ones that came first', () => {
   const scheduler = makeScheduler(2);
-  for (const id of ['b1', 'b2', 'b3']) scheduler.add(makeRequest(id, 'background'));
-  for (const id of ['i1', 'i2']) scheduler.add(makeRequest(id));
+  for (const id of ['b1', 'b2', 'b3']) scheduler.add(makeScheduled(id, 'background'));
+  for (const id of ['i1', 'i2']) scheduler.add(makeScheduled(id));
   assert.deepEqual(ids(scheduler.admit()), ['i1', 'i2']);
 });
 
 test('background requests give as many rows as an interactive one needs, the latest first, and come back first', () => {
   const scheduler = makeScheduler(4);
-  for (const id of ['b1', 'b2', 'b3', 'b4', 'b5']) scheduler.add(makeRequest(id, 'background'));
+  for (const id of ['b1', 'b2', 'b3', 'b4', 'b5']) scheduler.add(makeScheduled(id, 'background'));
   begin(scheduler.admit());
-  scheduler.add(makeRequest('i1', 'interactive', 2));
+  scheduler.add(makeScheduled('i1', 'interactive', 2));
   assert.deepEqual(ids(scheduler.preempt()), ['b4', 'b3']);
   assert.deepEqual(ids(scheduler.admit()), ['i1']);
   scheduler.remove(({ request }) => request.id === 'i1');
@@ -53,10 +37,10 @@ test('background requests give as many rows as an interactive one needs, the lat
 
 test('interactive requests do not give way before their time slice is over', () => {
   const scheduler = makeScheduler(1);
-  const running = makeRequest('i1');
+  const running = makeScheduled('i1');
   scheduler.add(running);
   begin(scheduler.admit());
-  scheduler.add(makeRequest('i2'));
+  scheduler.add(makeScheduled('i2'));
   assert.deepEqual(scheduler.preempt(), []);
   running.stepsInSlice = 100;
   assert.deepEqual(ids(scheduler.preempt()), ['i1']);
@@ -64,24 +48,24 @@ test('interactive requests do not give way before their time slice is over', () 
 
 test('a background request that hundreds went before counts as interactive', () => {
   const scheduler = makeScheduler(1);
-  scheduler.add(makeRequest('b', 'background'));
+  scheduler.add(makeScheduled('b', 'background'));
   let overtaking = 0;
   for (; overtaking < 10_000; overtaking++) {
     const id = `i${overtaking}`;
-    scheduler.add(makeRequest(id));
+    scheduler.add(makeScheduled(id));
     const admitted = scheduler.admit();
     if (ids(admitted).includes('b')) break;
     scheduler.remove(({ request }) => request.id === id);
   }
   assert.equal(overtaking, 256);
   begin([]);
-  scheduler.add(makeRequest('last'));
+  scheduler.add(makeScheduled('last'));
   assert.deepEqual(scheduler.preempt(), [], 'it keeps its rows as well');
 });
 
 test('who is not ready holds up those behind it', () => {
   const scheduler = makeScheduler(8);
-  for (const id of ['i1', 'i2', 'i3']) scheduler.add(makeRequest(id));
+  for (const id of ['i1', 'i2', 'i3']) scheduler.add(makeScheduled(id));
   const beside: string[][] = [];
   const isReady = (one: ScheduledRequest, others: readonly ScheduledRequest[]): boolean => {
     beside.push([...ids(others)]);
