@@ -11,11 +11,12 @@ const LEAST_ROWS = 2;
 const SHARES_CUT = 4;
 
 /**
- * Rows of a unit are padded to two; above LORA_UNIT to a multiple of it, because onnxruntime then cuts rows among its
- * threads, and a thread must not be left with a single one.
+ * Rows of a unit are padded to two; from LORA_UNIT on to a multiple of it and two for each thread, because onnxruntime
+ * then cuts rows among its threads, and a thread must not be left with a single one.
  */
-function paddedRows(most: number): number {
-  return most <= LORA_UNIT ? Math.max(LEAST_ROWS, most) : Math.ceil(most / LORA_UNIT) * LORA_UNIT;
+function paddedRows(most: number, threadCount: number): number {
+  if (most < LORA_UNIT) return Math.max(LEAST_ROWS, most);
+  return Math.max(LEAST_ROWS * threadCount, Math.ceil(most / LORA_UNIT) * LORA_UNIT);
 }
 
 /** Sums of several shares are cut into fours; what is left over is added in another order, so nothing may be. */
@@ -23,11 +24,19 @@ function paddedShares(most: number): number {
   return most === 1 ? 1 : Math.ceil(most / SHARES_CUT) * SHARES_CUT;
 }
 
-/** `range`: the places that the step reads; `placesOf`: where the units of an adapter lie. Padding repeats row 0 and is not read. */
+interface Routes {
+  /** The places that the step reads. */
+  readonly range: PlaceRange;
+  /** Where the units of an adapter lie. */
+  readonly placesOf: (adapter: AdapterUnits) => readonly number[];
+  /** Of the session. */
+  readonly threadCount: number;
+}
+
+/** Padding repeats row 0 and is not read. */
 export function routeRows(
   rows: readonly AdapterCombination[],
-  range: PlaceRange,
-  placesOf: (adapter: AdapterUnits) => readonly number[],
+  { range, placesOf, threadCount }: Routes,
 ): Readonly<Record<string, TensorValue>> {
   const served: number[][] = Array.from({ length: range.count }, () => []);
   const shareCount = paddedShares(Math.max(...rows.map((combination) => combination.unitCount)));
@@ -53,7 +62,7 @@ export function routeRows(
       units[share] = own[0] as number;
     }
   }
-  const width = paddedRows(Math.max(...served.map(({ length }) => length)));
+  const width = paddedRows(Math.max(...served.map(({ length }) => length)), threadCount);
   const members = new Int32Array(range.count * width);
   for (const [unit, list] of served.entries()) members.set(list, unit * width);
   return {

@@ -1,63 +1,62 @@
 /** The factors of runs that serve one request each, the encoder's and the head's, in memory that sessions read in place. */
 
-import { MEBIBYTE } from '../../storage/byte-size.ts';
 import { type AdaptedModule, LORA_UNIT, loraInput } from '../graph/lora.ts';
 import { floatTensor, type TensorValue } from '../tensor.ts';
 import type { AdapterCombination } from './adapter-combination.ts';
 import { type AdapterUnits, unitBytesOf } from './adapter-units.ts';
+import { CombinationCache } from './combination-cache.ts';
 
-interface Kept {
+interface Factors {
+  readonly byteLength: number;
   readonly feeds: Readonly<Record<string, TensorValue>>;
   /** Units that are not written yet: the writes that do it. */
   readonly missing: (() => void)[];
 }
 
-/** Bytes of factors that are kept for the next run of the same adapters, beside those of the run at hand. */
-const KEPT_BYTES = 128 * MEBIBYTE;
-
 export class RunFactors {
-  /** In order of last use. */
-  private readonly kept = new Map<AdapterCombination, Kept>();
+  private readonly cache: CombinationCache<Factors>;
   /** Bytes of a unit of all modules. */
   private readonly unitBytes: number;
 
-  constructor(private readonly modules: readonly AdaptedModule[]) {
+  /** `keptBytes`: of factors that stay for the next run of the same adapters, those of the run at hand included. */
+  constructor(
+    private readonly modules: readonly AdaptedModule[],
+    keptBytes: number,
+  ) {
     this.unitBytes = unitBytesOf(modules);
+    this.cache = new CombinationCache(keptBytes, (combination) => this.allocate(combination));
+  }
+
+  /** Bytes of all that is kept. */
+  get byteLength(): number {
+    return this.cache.byteLength;
   }
 
   /** Writes one unit of what a run of `combination` will need; returns its bytes, 0 when nothing is missing. */
   prepare(combination: AdapterCombination): number {
-    const write = this.keep(combination).missing.pop();
+    const write = this.cache.of(combination).missing.pop();
     write?.();
     return write === undefined ? 0 : this.unitBytes;
   }
 
   /** The inputs under the graph's names. */
   of(combination: AdapterCombination): Readonly<Record<string, TensorValue>> {
-    const { feeds, missing } = this.keep(combination);
+    const { feeds, missing } = this.cache.of(combination);
     for (const write of missing.splice(0)) write();
     return feeds;
   }
 
+  /** Lets go of what was used longest ago and does not fit; what runs of `needed` take stays. */
+  evict(needed: ReadonlySet<AdapterCombination>): void {
+    this.cache.evict(needed);
+  }
+
   /** Lets go of an adapter that no request uses any more. */
   forget(adapter: AdapterUnits): void {
-    for (const combination of this.kept.keys()) if (combination.has(adapter)) this.kept.delete(combination);
+    this.cache.forget(adapter);
   }
 
-  private keep(combination: AdapterCombination): Kept {
-    const kept = this.kept.get(combination) ?? this.allocate(combination);
-    this.kept.delete(combination);
-    this.kept.set(combination, kept);
-    let units = [...this.kept.keys()].reduce((sum, { unitCount }) => sum + unitCount, 0);
-    for (const oldest of this.kept.keys()) {
-      if (units * this.unitBytes <= KEPT_BYTES || oldest === combination) break;
-      units -= oldest.unitCount;
-      this.kept.delete(oldest);
-    }
-    return kept;
-  }
-
-  private allocate(combination: AdapterCombination): Kept {
+  private allocate(combination: AdapterCombination): Factors {
     const feeds: Record<string, TensorValue> = {};
     const { unitCount } = combination;
     const planes = this.modules.map(({ path, inSize, outSize, hasGain }) => {
@@ -88,7 +87,7 @@ export class RunFactors {
         });
       }
     }
-    return { feeds, missing };
+    return { byteLength: unitCount * this.unitBytes, feeds, missing };
   }
 }
 

@@ -29,8 +29,6 @@ export interface PlaceRange {
   readonly count: number;
 }
 
-/** Bytes that the units of a batch may take; adapters that do not fit beside those that run wait for them. */
-const STACK_BYTES = 512 * MEBIBYTE;
 /** Bytes of units that stay when nothing needs their places. */
 const KEPT_BYTES = 64 * MEBIBYTE;
 /** Places that address space is taken for at first. */
@@ -53,11 +51,18 @@ export class UnitStack {
 
   constructor(
     private readonly modules: readonly AdaptedModule[],
-    stackBytes: number = STACK_BYTES,
+    /** Bytes that the units of a batch may take. */
+    stackBytes: number,
   ) {
     this.unitBytes = Math.max(1, unitBytesOf(modules));
     this.room = Math.max(1, Math.floor(stackBytes / this.unitBytes));
     this.keptPlaces = Math.max(1, Math.min(this.room, FIRST_PLACES, Math.floor(KEPT_BYTES / this.unitBytes)));
+  }
+
+  /** Bytes of address space taken. */
+  get byteLength(): number {
+    const arrays = this.planes.flatMap(({ a, b, gainChange }) => [a, b, gainChange]);
+    return arrays.reduce((sum, { byteLength }) => sum + byteLength, 0);
   }
 
   /** Whether rows of `adapters` may come beside those of `running`; always when nothing runs. */

@@ -4,14 +4,15 @@
  * share these sessions, which are made when the first is asked for.
  */
 
-import { MEBIBYTE } from '../../storage/byte-size.ts';
 import type { RowNeeds, RowScores } from '../decoding/decoding-strategy.ts';
 import { GraphBuilder } from '../graph/graph-builder.ts';
 import { linear } from '../graph/layers.ts';
 import { RunLora } from '../graph/lora.ts';
 import type { OnnxModel } from '../graph/model-proto.ts';
 import type { AdapterCombination } from '../lora/adapter-combination.ts';
+import type { AdapterMemory } from '../lora/adapter-memory.ts';
 import type { AdapterUnits } from '../lora/adapter-units.ts';
+import { CombinationCache } from '../lora/combination-cache.ts';
 import { RunFactors } from '../lora/run-factors.ts';
 import { Session } from '../session.ts';
 import { floatTensor, type TensorValue } from '../tensor.ts';
@@ -22,8 +23,6 @@ import { HEAD_PATH } from './t5-modules.ts';
 
 /** Rows of a run: one number only, because how onnxruntime cuts a product must not depend on how many rows there are. */
 const RUN_ROWS = 16;
-/** Bytes of heads that are kept in the form that sessions take, beside the one at hand. */
-const KEPT_BYTES = 256 * MEBIBYTE;
 
 interface HeadSessions {
   /** states, logits → scores */
@@ -32,28 +31,44 @@ interface HeadSessions {
   readonly replaced: Session;
 }
 
+export interface AdaptedHeadOptions {
+  readonly threadCount: number;
+  readonly memory: AdapterMemory;
+}
+
 export class AdaptedHead {
   private opened: Promise<HeadSessions> | undefined;
-  /** In order of last use. */
-  private readonly heads = new Map<AdapterCombination, BlendedHead>();
+  private readonly heads: CombinationCache<BlendedHead>;
   private readonly factors: RunFactors;
   private readonly vocabularySize: number;
 
   constructor(
     private readonly own: OutputHead,
     /** The model's own head, [vocabulary, size]. */
-    private readonly head: Float32Array,
+    head: Float32Array,
     private readonly size: number,
-    private readonly threadCount: number,
+    private readonly options: AdaptedHeadOptions,
   ) {
+    const { factorBytes, headBytes } = options.memory;
     this.vocabularySize = head.length / size;
-    this.factors = new RunFactors([{ path: HEAD_PATH, inSize: size, outSize: this.vocabularySize, hasGain: true }]);
+    const module = { path: HEAD_PATH, inSize: size, outSize: this.vocabularySize, hasGain: true };
+    this.factors = new RunFactors([module], factorBytes);
+    this.heads = new CombinationCache(headBytes, (combination) => new BlendedHead(head, combination));
+  }
+
+  /** Bytes of factors and heads that are kept. */
+  get byteLength(): number {
+    return this.factors.byteLength + this.heads.byteLength;
   }
 
   /** Writes one piece of what rows of `combination` need beside `running`; returns its bytes, 0 when nothing is missing. */
   prepare(combination: AdapterCombination, running: readonly AdapterCombination[]): number {
-    this.evictHeads(new Set([combination, ...running]));
-    return this.factors.prepare(combination) || (combination.replacesHead ? this.headOf(combination).prepare() : 0);
+    const { factors, heads } = this;
+    const bytes = factors.prepare(combination) || (combination.replacesHead ? heads.of(combination).prepare() : 0);
+    const needed = new Set([combination, ...running]);
+    factors.evict(needed);
+    heads.evict(needed);
+    return bytes;
   }
 
   /** Scores those `rows` of `states` [.., size] whose adapters are `combination`; `needs` by row of `rows`. */
@@ -74,7 +89,7 @@ export class AdaptedHead {
 
   /** Lets go of an adapter that no row uses any more. */
   forget(adapter: AdapterUnits): void {
-    for (const combination of this.heads.keys()) if (combination.has(adapter)) this.heads.delete(combination);
+    this.heads.forget(adapter);
     this.factors.forget(adapter);
   }
 
@@ -108,7 +123,8 @@ export class AdaptedHead {
   }
 
   private async open(): Promise<HeadSessions> {
-    const { size, vocabularySize, threadCount } = this;
+    const { size, vocabularySize } = this;
+    const { threadCount } = this.options;
     const graph = new GraphBuilder('adapted-head');
     const lora = new RunLora(graph, { modules: new Set([HEAD_PATH]), gains: new Set([HEAD_PATH]) });
     const states = graph.input('states', 'float32', [1, RUN_ROWS, size]);
@@ -132,24 +148,6 @@ export class AdaptedHead {
   }
 
   private wholeHead(combination: AdapterCombination): TensorValue {
-    return floatTensor(this.headOf(combination).whole(), [this.vocabularySize, this.size]);
-  }
-
-  private headOf(combination: AdapterCombination): BlendedHead {
-    const head = this.heads.get(combination) ?? new BlendedHead(this.head, combination);
-    this.heads.delete(combination);
-    this.heads.set(combination, head);
-    return head;
-  }
-
-  /** Lets go of heads that were used longest ago, but of none of `needed`. */
-  private evictHeads(needed: ReadonlySet<AdapterCombination>): void {
-    let bytes = [...this.heads.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
-    for (const [combination, { byteLength }] of this.heads) {
-      if (bytes <= KEPT_BYTES) return;
-      if (needed.has(combination)) continue;
-      bytes -= byteLength;
-      this.heads.delete(combination);
-    }
+    return floatTensor(this.heads.of(combination).whole(), [this.vocabularySize, this.size]);
   }
 }

@@ -1,6 +1,7 @@
 /** Loads a T5 in an inference worker: checks the weights, writes the graphs, makes the sessions. */
 import { WeightFiles } from '../../storage/model-folder.ts';
 import type { LoraTargets } from '../graph/lora.ts';
+import { type AdapterMemory, defaultAdapterMemory } from '../lora/adapter-memory.ts';
 import { noTargets } from '../lora/lora-targets.ts';
 import { Session, type SessionOptions } from '../session.ts';
 import { AdaptedHead } from './adapted-head.ts';
@@ -26,6 +27,8 @@ export interface LoadOptions {
   readonly threadCount: number;
   /** The matrices that adapters may change; absent: none. */
   readonly targets?: LoraTargets;
+  /** Default: `defaultAdapterMemory`. */
+  readonly memory?: AdapterMemory;
   /** As in OutputHeadOptions. */
   readonly screened?: boolean;
 }
@@ -33,7 +36,7 @@ export interface LoadOptions {
 const FLOAT_BYTES = 4;
 
 export function loadT5Runner(
-  { modelFolder, config, targets = noTargets, ...options }: LoadOptions,
+  { modelFolder, config, targets = noTargets, memory = defaultAdapterMemory, ...options }: LoadOptions,
   onProgress: (stage: string, share: number) => void,
 ): Promise<LoadedRunner> {
   return withModelErrors(async () => {
@@ -52,9 +55,10 @@ export function loadT5Runner(
       const decoder = await openGraph(buildT5Decoder(config, parameters, targets), options);
       onProgress('head', 0);
       const head = await OutputHead.create(parameters.head, config.hiddenSize, options);
-      const adapted = new AdaptedHead(head, parameters.head, config.hiddenSize, options.threadCount);
+      const adapted = new AdaptedHead(head, parameters.head, config.hiddenSize, { ...options, memory });
       const heads = new RowHeads(head, adapted, config.hiddenSize);
-      const runner = new T5Runner(config, { encoder, decoder }, heads, parameters.embeddings);
+      const parts = { encoder, decoder, heads, memory, threadCount: options.threadCount };
+      const runner = new T5Runner(config, parts, parameters.embeddings);
       const untied = parameters.head !== parameters.embeddings;
       const parameterCount = t5ParameterCount(config, untied);
       // the embedding table stays beside the head that the session packed for itself

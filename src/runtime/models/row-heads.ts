@@ -15,6 +15,11 @@ export class RowHeads {
     private readonly size: number,
   ) {}
 
+  /** Bytes of what is kept for adapters that change the head. */
+  get adaptedBytes(): number {
+    return this.adapted.byteLength;
+  }
+
   /** Writes one piece of what rows of `combination` need beside `running`; returns its bytes, 0 when nothing is missing. */
   prepare(combination: AdapterCombination, running: readonly AdapterCombination[]): number {
     return changesHead(combination) ? this.adapted.prepare(combination, running) : 0;

@@ -1,6 +1,5 @@
 /** Runs T5's two graphs and its output head: turns a step plan into tensors and the outputs into scores. */
 
-import { MEBIBYTE } from '../../storage/byte-size.ts';
 import { KvCache } from '../engine/kv-cache.ts';
 import type { EncodedSource, ModelRunner, Preparation, StepScores } from '../engine/model-runner.ts';
 import type { ScheduledRequest } from '../engine/scheduled-request.ts';
@@ -8,6 +7,7 @@ import type { StepPlan } from '../engine/step-plan.ts';
 import { invariant } from '../errors.ts';
 import type { AdaptedModule } from '../graph/lora.ts';
 import { AdapterCombination } from '../lora/adapter-combination.ts';
+import type { AdapterMemory } from '../lora/adapter-memory.ts';
 import type { AdapterUnits } from '../lora/adapter-units.ts';
 import type { LoraWeights, WeightedAdapter } from '../lora/lora-weights.ts';
 import { routeRows } from '../lora/row-routing.ts';
@@ -27,13 +27,19 @@ const KEPT_BUCKETS_LENGTH = 512;
 /** Longest decoded sequence whose buckets are looked up; beyond it every distance is in the last bucket anyway. */
 const DISTANCE_TABLE_LENGTH = 4096;
 
-/** Bytes of factors that are copied between two steps, and up to one unit more: about a millisecond. */
-const PIECE_BYTES = 4 * MEBIBYTE;
-
 /** A session and which of its matrices take adapters. */
 export interface AdaptableSession {
   readonly session: Session;
   readonly adapted: readonly AdaptedModule[];
+}
+
+export interface RunnerParts {
+  readonly encoder: AdaptableSession;
+  readonly decoder: AdaptableSession;
+  readonly heads: RowHeads;
+  readonly memory: AdapterMemory;
+  /** Of each session. */
+  readonly threadCount: number;
 }
 
 export class T5Runner implements ModelRunner {
@@ -46,13 +52,13 @@ export class T5Runner implements ModelRunner {
 
   constructor(
     private readonly config: T5Config,
-    private readonly graphs: { readonly encoder: AdaptableSession; readonly decoder: AdaptableSession },
-    private readonly heads: RowHeads,
+    private readonly parts: RunnerParts,
     /** [vocabulary, d] */
     private readonly embeddings: Float32Array,
   ) {
-    this.sourceFactors = new RunFactors(graphs.encoder.adapted);
-    this.rowFactors = new UnitStack(graphs.decoder.adapted);
+    const { encoder, decoder, memory } = parts;
+    this.sourceFactors = new RunFactors(encoder.adapted, memory.factorBytes);
+    this.rowFactors = new UnitStack(decoder.adapted, memory.stackBytes);
     const { relativeBucketCount, relativeMaxDistance } = config;
     this.distanceBuckets = decoderBuckets(DISTANCE_TABLE_LENGTH, relativeBucketCount, relativeMaxDistance);
     const layers = Array.from({ length: config.decoderLayerCount }, (_, layer) => layer);
@@ -71,6 +77,11 @@ export class T5Runner implements ModelRunner {
     return this.config.vocabularySize;
   }
 
+  /** Bytes of the copies of adapters that are kept; address space that nothing was written to included. */
+  get adapterBytes(): number {
+    return this.sourceFactors.byteLength + this.rowFactors.byteLength + this.parts.heads.adaptedBytes;
+  }
+
   createCache(): KvCache {
     const { decoderLayerCount: layerCount, headCount, headSize } = this.config;
     return new KvCache({ layerCount, headCount, headSize });
@@ -87,7 +98,7 @@ export class T5Runner implements ModelRunner {
     this.sourceFactors.forget(adapter);
     this.rowFactors.forget(adapter);
     this.rowFactors.trim();
-    this.heads.forget(adapter);
+    this.parts.heads.forget(adapter);
   }
 
   combine(adapters: readonly WeightedAdapter[]): AdapterCombination {
@@ -98,11 +109,11 @@ export class T5Runner implements ModelRunner {
     const own = adaptersOf([adapters]);
     const others = adaptersOf(running);
     if (!this.rowFactors.hasRoom(own, others)) return 'no room';
-    for (let written = 0; written < PIECE_BYTES; ) {
+    for (let written = 0; written < this.parts.memory.pieceBytes; ) {
       const bytes =
         this.sourceFactors.prepare(adapters) ||
         this.rowFactors.prepare(own, others) ||
-        this.heads.prepare(adapters, running);
+        this.parts.heads.prepare(adapters, running);
       if (bytes === 0) return 'ready';
       written += bytes;
     }
@@ -142,16 +153,16 @@ export class T5Runner implements ModelRunner {
     feedGroupRows(feeds, plan.groups, queries);
     const adapters = adaptersByRow(plan);
     this.feedAdapters(feeds, adapters);
-    const outputs = await this.graphs.decoder.session.run(feeds, ['new_cache', 'states']);
+    const outputs = await this.parts.decoder.session.run(feeds, ['new_cache', 'states']);
     const newCache = outputs.floats('new_cache');
-    const scores = await this.heads.score(outputs.floats('states'), plan.needs, adapters);
+    const scores = await this.parts.heads.score(outputs.floats('states'), plan.needs, adapters);
     return { scores, newCache, newCacheStride: newCache.length / plan.rowCount };
   }
 
   async dispose(): Promise<void> {
-    await this.graphs.encoder.session.dispose();
-    await this.graphs.decoder.session.dispose();
-    await this.heads.dispose();
+    await this.parts.encoder.session.dispose();
+    await this.parts.decoder.session.dispose();
+    await this.parts.heads.dispose();
   }
 
   /** Fills a section's masks and cache views: bias index [g, q, positions + q], source mask [g, 1, 1, source]. */
@@ -182,12 +193,11 @@ export class T5Runner implements ModelRunner {
   }
 
   private feedAdapters(feeds: Record<string, TensorValue>, rows: readonly AdapterCombination[]): void {
-    if (this.graphs.decoder.adapted.length === 0) return;
+    if (this.parts.decoder.adapted.length === 0) return;
     const range = this.rowFactors.arrange(adaptersOf(rows));
-    Object.assign(
-      feeds,
-      routeRows(rows, range, (adapter) => this.rowFactors.placesOf(adapter)),
-    );
+    const { threadCount } = this.parts;
+    const placesOf = (adapter: AdapterUnits): readonly number[] => this.rowFactors.placesOf(adapter);
+    Object.assign(feeds, routeRows(rows, { range, placesOf, threadCount }));
     this.rowFactors.feed(feeds, range);
   }
 
@@ -204,9 +214,10 @@ export class T5Runner implements ModelRunner {
     adapters: AdapterCombination,
     outputNames: readonly string[],
   ): Promise<SessionOutputs> {
+    this.sourceFactors.evict(new Set([adapters]));
     const length = padded(tokenIds.length);
     const mask = new Float32Array(length).fill(Number.NEGATIVE_INFINITY).fill(0, 0, tokenIds.length);
-    return this.graphs.encoder.session.run(
+    return this.parts.encoder.session.run(
       {
         ...this.sourceFactors.of(adapters),
         source_embeddings: floatTensor(this.lookUp(tokenIds, length), [1, length, this.config.hiddenSize]),

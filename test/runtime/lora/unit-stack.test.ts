@@ -15,6 +15,8 @@ const MODULES: readonly AdaptedModule[] = [
   { path: 'one', inSize: 5, outSize: 3, hasGain: false },
   { path: 'two', inSize: 2, outSize: 7, hasGain: true },
 ];
+/** No limit that anything here would meet. */
+const MANY_BYTES = 2 ** 26;
 /** Bytes of one unit of both modules. */
 const UNIT_BYTES = MODULES.reduce((sum, { inSize, outSize }) => sum + (inSize + outSize) * LORA_UNIT * 4, 0);
 
@@ -112,7 +114,7 @@ test('a thousand random batches read what their adapters hold; what lies scatter
 });
 
 test('preparing writes one unit at a time', () => {
-  const stack = new UnitStack(MODULES);
+  const stack = new UnitStack(MODULES, MANY_BYTES);
   const [, , wide] = known as [Known, Known, Known];
   for (const count of [1, 2, 3]) {
     assert.equal(stack.prepare(setOf(wide), new Set()), UNIT_BYTES);
@@ -122,7 +124,7 @@ test('preparing writes one unit at a time', () => {
 });
 
 test('what is prepared leaves the places of those that run alone', () => {
-  const stack = new UnitStack(MODULES);
+  const stack = new UnitStack(MODULES, MANY_BYTES);
   const [one, two, wide] = known as [Known, Known, Known];
   stack.arrange(setOf(one, two));
   while (stack.prepare(setOf(wide), setOf(two)) > 0);
@@ -140,7 +142,7 @@ test('adapters have room within the limit, and always when nothing runs', () => 
 });
 
 test('adapters that take turns stay each at its place, and a step reads one of them', () => {
-  const stack = new UnitStack(MODULES);
+  const stack = new UnitStack(MODULES, MANY_BYTES);
   const turns = [0, 1, 4, 6].map((index) => known[index] as Known);
   const places = turns.map((one) => stack.arrange(setOf(one)).first);
   assert.equal(new Set(places).size, turns.length);
@@ -151,7 +153,7 @@ test('adapters that take turns stay each at its place, and a step reads one of t
 });
 
 test('an adapter that comes back before its place was needed is still there', () => {
-  const stack = new UnitStack(MODULES);
+  const stack = new UnitStack(MODULES, MANY_BYTES);
   const [one, two] = known as [Known, Known];
   stack.arrange(setOf(one, two));
   stack.arrange(setOf(one));
@@ -166,7 +168,7 @@ test('the factors of a run are the units of its adapters side by side, b with it
     { weight: 0.5, adapter: one.adapter },
     { weight: -2, adapter: wide.adapter },
   ]);
-  const factors = new RunFactors(MODULES);
+  const factors = new RunFactors(MODULES, MANY_BYTES);
   for (const left of [UNIT_BYTES, UNIT_BYTES, UNIT_BYTES, UNIT_BYTES, 0]) assert.equal(factors.prepare(blend), left);
   const feeds = factors.of(blend);
   assert.equal(factors.of(blend), feeds, 'kept');
