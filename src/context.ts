@@ -1,7 +1,8 @@
 /** What every resolver of one request can reach. */
 
 import type { RougeScorer } from './evaluation/rouge/rouge.ts';
-import type { EvaluationDesk } from './evaluation/runs/evaluation-desk.ts';
+import type { Evaluations } from './evaluation/runs/evaluations.ts';
+import type { RunAccess } from './jobs/run-desk.ts';
 import type { GenerationLoader } from './resolvers/loaders.ts';
 import type { AdapterDirectory } from './runtime/adapters/served-adapter.ts';
 import type { DatasetDirectory } from './runtime/datasets/dataset-directory.ts';
@@ -14,7 +15,7 @@ export interface Services {
   readonly models: ModelDirectory;
   readonly adapters: AdapterDirectory;
   readonly datasets: DatasetDirectory;
-  readonly evaluations: EvaluationDesk;
+  readonly evaluations: RunAccess<Evaluations>;
   readonly generator: TextGenerator;
   readonly summarizer: Summarizer;
   /** One for all requests: it remembers stems, and gives each turn of the event loop to one of them. */

@@ -69,11 +69,11 @@ async function listen(server: Server, config: Config): Promise<string> {
 export async function startServer(config: Config, hooks: ServiceHooks = {}): Promise<RunningServer> {
   const log = pino({ level: config.logLevel }, pino.destination({ dest: 2, sync: true }));
   const stopping = new AbortController();
-  const { services, close } = await openServices(config, { log, hooks, stopping: stopping.signal });
+  const { services, resumeRuns, close } = await openServices(config, { log, hooks, stopping: stopping.signal });
   const { models } = services;
   const defaultModel = await models.load(defaultModelRequest(config));
   // a database that cannot be opened keeps nothing else from being served
-  services.evaluations.resume().catch((error: unknown) => log.error({ err: error }, 'evaluations'));
+  resumeRuns().catch((error: unknown) => log.error({ err: error }, 'runs'));
   const createContext = (signal: AbortSignal): Context => ({
     services,
     signal,

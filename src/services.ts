@@ -3,8 +3,9 @@ import type { Logger } from 'pino';
 import type { Config } from './config.ts';
 import type { Services } from './context.ts';
 import { RougeScorer } from './evaluation/rouge/rouge.ts';
-import { EvaluationDesk } from './evaluation/runs/evaluation-desk.ts';
+import { evaluationKind } from './evaluation/runs/evaluation-kind.ts';
 import { WorkTurns } from './evaluation/work.ts';
+import { RunDesk } from './jobs/run-desk.ts';
 import { AdapterRegistry } from './runtime/adapters/adapter-registry.ts';
 import { DatasetDirectory } from './runtime/datasets/dataset-directory.ts';
 import { type Clock, systemClock } from './runtime/engine/clock.ts';
@@ -39,6 +40,8 @@ interface ServiceParts {
 
 interface OpenServices {
   readonly services: Services;
+  /** Lets evaluations and trainings go on that a process left; rejects when their database cannot be opened. */
+  resumeRuns(): Promise<void>;
   /** Lets what runs end, then frees everything. */
   close(): Promise<void>;
 }
@@ -58,22 +61,19 @@ export async function openServices(config: Config, parts: ServiceParts): Promise
     summarizer: new TemplateSummarizer(models, generator),
     rouge: new RougeScorer(turns),
   };
-  const evaluations = new EvaluationDesk({
-    ...common,
-    turns,
-    clock: hooks.clock ?? systemClock,
-    version: readVersion(),
-    databaseUrl: config.databaseUrl,
-    dataDir: config.dataDir,
-    maxRows,
-    maxQueue: config.limits.maxQueue,
-    onError: (error) => log.error({ err: error }, 'evaluations'),
-    stopping,
-  });
+  const clock = hooks.clock ?? systemClock;
+  const { databaseUrl, dataDir } = config;
+  const onError = (error: unknown): void => log.error({ err: error }, 'runs');
+  const runs = new RunDesk({ databaseUrl, dataDir, clock, onError, stopping });
+  const { maxQueue } = config.limits;
+  const evaluations = runs.add(
+    evaluationKind({ ...common, turns, clock, version: readVersion(), maxRows, maxQueue, stopping }),
+  );
   return {
     services: { ...common, generator, evaluations },
+    resumeRuns: () => runs.resume(),
     close: async () => {
-      await evaluations.close();
+      await runs.close();
       await models.close();
       await reader.close();
     },

@@ -3,51 +3,75 @@
  * truth, so nothing is lost or told twice across restarts and replicas, and a slow reader costs one page.
  */
 import type { Clock } from '../runtime/engine/clock.ts';
-import { RuntimeError } from '../runtime/errors.ts';
-import type { StoredEvaluation, StoredSample } from '../storage/evaluation-rows.ts';
-import { type EvaluationStore, type EventPage, isOver } from '../storage/evaluation-store.ts';
+import { isOver, type StoredRun } from '../storage/run-store.ts';
 import type { Notifications } from './notifications.ts';
+import { unknownRun } from './run-requests.ts';
 
-/** sample: its sequence is the cursor behind it. */
-export type EvaluationEvent =
-  | { readonly type: 'sample'; readonly sample: StoredSample; readonly evaluation: StoredEvaluation }
-  | { readonly type: 'over'; readonly evaluation: StoredEvaluation };
+/** Items of a run, and the run as it was before they were read. */
+export interface RunPage<Run, Item> {
+  readonly run: Run;
+  readonly items: readonly Item[];
+}
 
-/** Samples read at a time, some kilobytes each: reading them holds this thread for 2 to 3 ms, even of 8 variants. */
-const PAGE_SAMPLES = 20;
+/** Where the items of a kind of runs are. */
+export interface EventSource<Run, Item> {
+  /** What such a run is called: "evaluation". */
+  readonly noun: string;
+  /** Items that are read at a time. */
+  readonly pageSize: number;
+  /**
+   * Items in the order of storing, from the one behind number `after` on: when the run was over and there are fewer than
+   * `limit`, there will be no more. Undefined: there is no such run.
+   */
+  read(id: string, after: number, limit: number): Promise<RunPage<Run, Item> | undefined>;
+}
+
+/** What is stored of a run again and again. */
+interface Numbered {
+  /** 1, 2, 3, … in the order of storing: the cursor behind it. */
+  readonly sequence: number;
+}
+
+export type FeedEvent<Run, Item> =
+  | { readonly type: 'item'; readonly item: Item; readonly run: Run }
+  | { readonly type: 'over'; readonly run: Run };
+
+interface FeedParts<Run, Item> {
+  readonly source: EventSource<Run, Item>;
+  readonly notifications: Notifications;
+  readonly clock: Clock;
+}
+
 /** How long a hint that got lost goes unnoticed. */
 const LOOK_MS = 5000;
 
-export class EventFeed {
-  private readonly watches = new Map<string, RunWatch>();
+export class EventFeed<Run extends Pick<StoredRun, 'status'>, Item extends Numbered> {
+  private readonly watches = new Map<string, RunWatch<Run, Item>>();
 
-  constructor(
-    private readonly store: EvaluationStore,
-    private readonly notifications: Notifications,
-    private readonly clock: Clock,
-  ) {}
+  constructor(private readonly parts: FeedParts<Run, Item>) {}
 
   /**
-   * Every sample of the run behind number `after` (0: all), in order and once, as it is stored; then `over`, and ends.
+   * Every item of the run behind number `after` (0: all), in order and once, as it is stored; then `over`, and ends.
    * Ends early when `signal` is aborted. Throws NOT_FOUND.
    */
-  async *follow(id: string, after: number, signal: AbortSignal): AsyncGenerator<EvaluationEvent, void, void> {
+  async *follow(id: string, after: number, signal: AbortSignal): AsyncGenerator<FeedEvent<Run, Item>, void, void> {
+    const { noun, pageSize } = this.parts.source;
     const watch = this.watch(id);
     try {
       let cursor = after;
       while (!signal.aborted) {
         const { state } = watch;
         const page = await watch.read(cursor);
-        if (page === undefined) throw new RuntimeError('NOT_FOUND', `There is no evaluation ${JSON.stringify(id)}.`);
-        const { evaluation, samples } = page;
-        for (const sample of samples) {
+        if (page === undefined) throw unknownRun(noun, id);
+        const { run, items } = page;
+        for (const item of items) {
           if (signal.aborted) return;
-          yield { type: 'sample', sample, evaluation };
-          cursor = sample.sequence;
+          yield { type: 'item', item, run };
+          cursor = item.sequence;
         }
-        if (samples.length === PAGE_SAMPLES) continue;
-        if (isOver(evaluation)) {
-          yield { type: 'over', evaluation };
+        if (items.length === pageSize) continue;
+        if (isOver(run)) {
+          yield { type: 'over', run };
           return;
         }
         await watch.changedSince(state, signal);
@@ -57,14 +81,14 @@ export class EventFeed {
     }
   }
 
-  private watch(id: string): RunWatch {
-    const watch = this.watches.get(id) ?? new RunWatch(id, this.store, this.notifications, this.clock);
+  private watch(id: string): RunWatch<Run, Item> {
+    const watch = this.watches.get(id) ?? new RunWatch(id, this.parts);
     this.watches.set(id, watch);
     watch.followers++;
     return watch;
   }
 
-  private leave(id: string, watch: RunWatch): void {
+  private leave(id: string, watch: RunWatch<Run, Item>): void {
     watch.followers--;
     if (watch.followers > 0) return;
     watch.close();
@@ -73,30 +97,29 @@ export class EventFeed {
 }
 
 /** What the followers of one run share: who looks at the same place in the same state of things looks once. */
-class RunWatch {
+class RunWatch<Run, Item> {
   followers = 0;
   /** Counts hints. */
   state = 0;
-  private readonly pages = new Map<string, Promise<EventPage | undefined>>();
+  private readonly pages = new Map<string, Promise<RunPage<Run, Item> | undefined>>();
   private readonly waiting = new Set<() => void>();
   private readonly unsubscribe: () => void;
   private cancelLook: () => void;
 
   constructor(
     private readonly id: string,
-    private readonly store: EvaluationStore,
-    notifications: Notifications,
-    private readonly clock: Clock,
+    private readonly parts: FeedParts<Run, Item>,
   ) {
-    this.unsubscribe = notifications.subscribe(id, () => this.hint());
+    this.unsubscribe = parts.notifications.subscribe(id, () => this.hint());
     this.cancelLook = this.lookLater();
   }
 
-  read(after: number): Promise<EventPage | undefined> {
+  read(after: number): Promise<RunPage<Run, Item> | undefined> {
+    const { source } = this.parts;
     const key = `${this.state}:${after}`;
     let page = this.pages.get(key);
     if (page === undefined) {
-      page = this.store.samplesSince(this.id, after, PAGE_SAMPLES).finally(() => this.pages.delete(key));
+      page = source.read(this.id, after, source.pageSize).finally(() => this.pages.delete(key));
       this.pages.set(key, page);
     }
     return page;
@@ -126,7 +149,7 @@ class RunWatch {
   }
 
   private lookLater(): () => void {
-    return this.clock.after(LOOK_MS, () => {
+    return this.parts.clock.after(LOOK_MS, () => {
       this.cancelLook = this.lookLater();
       this.hint();
     });

@@ -1,8 +1,9 @@
 /**
- * Durable jobs on pg-boss: a job is the id of a run, and the run's own rows say how far it is. A job belongs to the
+ * Durable jobs on pg-boss: a job names a run, and the run's own rows say how far it is. A job belongs to the
  * process that fetched it as long as that says so again and again (a lease): of a process that ends, another takes it.
  * pg-boss 10, the last for Node 20, has no such heartbeat; its expiry counts from `started_on`, which is moved on here.
  */
+import { randomUUID } from 'node:crypto';
 import PgBoss from 'pg-boss';
 import type { Clock } from '../runtime/engine/clock.ts';
 import { CHANNEL, type Connection, type Database } from '../storage/database.ts';
@@ -44,8 +45,15 @@ const MOST_TRIES = 1_000_000;
 /** pg-boss throws jobs away that have waited longer. */
 const RETENTION_DAYS = 3650;
 
+interface JobKey {
+  readonly id: string;
+  /** Id of the run. */
+  readonly run: string;
+}
+
 interface Fetched {
   readonly id: string;
+  readonly data: Partial<Pick<JobKey, 'run'>> | null;
   /** Counts who had the job before: what tells one owner from the next. */
   readonly retryCount: number;
 }
@@ -81,10 +89,12 @@ export class JobQueue {
 
   /** Puts a run in the queue when the transaction of `connection` commits. One that is in it stays as it is. */
   async send(connection: Connection, name: string, id: string): Promise<void> {
-    const db = { executeSql: (text: string, values?: unknown[]) => connection.query(text, values) };
-    const lease = { expireInSeconds: LEASE_SECONDS, retryLimit: MOST_TRIES, retentionDays: RETENTION_DAYS };
-    await this.boss.send(name, {}, { id, db, ...lease });
-    await connection.query('select pg_notify($1, $2)', [CHANNEL, topicOf(name)]);
+    await this.put(connection, name, { id, run: id });
+  }
+
+  /** As `send`, for a run whose former job is done, or is about to be. */
+  async sendAgain(connection: Connection, name: string, id: string): Promise<void> {
+    await this.put(connection, name, { id: randomUUID(), run: id });
   }
 
   /** Works on the jobs of a queue, one after the other, until the queue is closed. */
@@ -98,6 +108,13 @@ export class JobQueue {
     this.cancelUpkeep();
     await Promise.all([...this.loops, this.upkeep]);
     await this.boss.stop({ graceful: false, close: false });
+  }
+
+  private async put(connection: Connection, name: string, { id, run }: JobKey): Promise<void> {
+    const db = { executeSql: (text: string, values?: unknown[]) => connection.query(text, values) };
+    const lease = { expireInSeconds: LEASE_SECONDS, retryLimit: MOST_TRIES, retentionDays: RETENTION_DAYS };
+    await this.boss.send(name, { run }, { id, db, ...lease });
+    await connection.query('select pg_notify($1, $2)', [CHANNEL, topicOf(name)]);
   }
 
   private async loop(name: string, handler: JobHandler): Promise<void> {
@@ -126,7 +143,7 @@ export class JobQueue {
 
   private async workOnce(name: string, handler: JobHandler): Promise<'worked' | 'nothing' | 'failed'> {
     try {
-      const [job] = await this.boss.fetch<object>(name, { includeMetadata: true });
+      const [job] = await this.boss.fetch<Fetched['data'] & object>(name, { includeMetadata: true });
       if (job === undefined) return 'nothing';
       return await this.run(name, job, handler);
     } catch (error) {
@@ -140,7 +157,8 @@ export class JobQueue {
     const signal = AbortSignal.any([this.stopping, lease.lost]);
     let failed = false;
     try {
-      await handler({ id: job.id, signal });
+      // jobs of earlier versions have the id of their run
+      await handler({ id: job.data?.run ?? job.id, signal });
     } catch (error) {
       failed = !signal.aborted;
       if (failed) this.options.onError(error);

@@ -3,7 +3,7 @@ import type { Services } from '../context.ts';
 import type { EvaluationPlan } from '../evaluation/runs/evaluation-plan.ts';
 import type { EvaluationSummary } from '../evaluation/runs/evaluation-summaries.ts';
 import type { EvaluationEvent as RunEvent } from '../evaluation/runs/evaluations.ts';
-import { secondsLeft } from '../evaluation/runs/seconds-left.ts';
+import { secondsLeft } from '../jobs/seconds-left.ts';
 import { RuntimeError } from '../runtime/errors.ts';
 import type { Evaluation, EvaluationSample, VariantSummary } from '../schema/evaluation.type.ts';
 import type { EvaluationFinished, SampleScored, ScoresUpdated } from '../schema/evaluation-event.type.ts';
@@ -26,7 +26,7 @@ export function toEvaluation(stored: StoredEvaluation): Evaluation {
     createdAt,
     finishedAt,
     error,
-    etaSeconds: secondsLeft(stored),
+    etaSeconds: secondsLeft(stored, { done: samplesDone, atStart: stored.samplesAtStart, total: samplesTotal }),
   };
 }
 

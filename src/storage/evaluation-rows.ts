@@ -1,4 +1,5 @@
 /** An evaluation and its samples as the rest of the server sees them, and the way from and to their rows. */
+import type { StoredRun } from './run-store.ts';
 import type { evaluationSamples, evaluations } from './tables.ts';
 
 interface StoredScore {
@@ -39,10 +40,7 @@ export interface StoredSample extends NewSample {
   readonly sequence: number;
 }
 
-export interface StoredEvaluation extends Omit<typeof evaluations.$inferSelect, 'takenUpAt'> {
-  /** Since a process took it up last until now, or its end, by the database's clock; null before the first. */
-  readonly secondsAtWork: number | null;
-}
+export type StoredEvaluation = StoredRun & Omit<typeof evaluations.$inferSelect, 'takenUpAt'>;
 
 /** What was measured of one sample, without its texts; lists have one entry a variant, in the run's order. */
 export interface ScoreRow {

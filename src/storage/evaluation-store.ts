@@ -1,10 +1,6 @@
-/**
- * Evaluation runs and their scored samples. Every change is told on the database's channel as it commits, with the run's
- * id. It does not know what a run means or who works on it.
- */
-import { createHash, randomUUID } from 'node:crypto';
-import { and, asc, count, desc, eq, getTableColumns, gt, inArray, isNull, lt, type SQL, sql } from 'drizzle-orm';
-import { CHANNEL, type Connection, type Database } from './database.ts';
+/** Evaluation runs and their scored samples. */
+import { and, asc, eq, gt, sql } from 'drizzle-orm';
+import { CHANNEL, type Database } from './database.ts';
 import {
   type NewSample,
   type ScoreRow,
@@ -14,15 +10,10 @@ import {
   sampleRow,
   scoresOf,
 } from './evaluation-rows.ts';
-import { evaluationSamples, evaluations, storableJson } from './tables.ts';
+import { type NewRun, RunStore, violatedConstraint } from './run-store.ts';
+import { evaluationSamples, evaluations } from './tables.ts';
 
-export interface NewEvaluation {
-  /** A second run of the same key is not made. Default: none. */
-  readonly idempotencyKey?: string | undefined;
-  /** What was asked, as JSON: what a key is compared by. */
-  readonly asked: unknown;
-  /** What the run is taken up again from, as JSON. */
-  readonly request: unknown;
+export interface NewEvaluation extends NewRun {
   readonly signature: string;
   readonly dataset: string;
   readonly split: string;
@@ -30,12 +21,6 @@ export interface NewEvaluation {
   readonly samplesTotal: number;
   /** The run whose texts are scored again. Default: none. */
   readonly rescoredFrom?: string | undefined;
-}
-
-/** conflict: the key belongs to the run of another request, which is given. */
-export interface Creation {
-  readonly outcome: 'created' | 'existing' | 'conflict';
-  readonly evaluation: StoredEvaluation;
 }
 
 export interface AddedSample {
@@ -48,107 +33,20 @@ export interface EventPage {
   readonly samples: readonly StoredSample[];
 }
 
-const { takenUpAt, ...plainColumns } = getTableColumns(evaluations);
-const evaluationColumns = {
-  ...plainColumns,
-  secondsAtWork: sql<
-    number | null
-  >`extract(epoch from coalesce(${evaluations.finishedAt}, clock_timestamp()) - ${takenUpAt})::double precision`,
-};
-/** Other ids are nobody's; PostgreSQL would call them an error. */
-const UUID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/i;
-const UNIQUE_VIOLATION = '23505';
+type EvaluationValues = typeof evaluations.$inferInsert;
 
-/** A run in one of these states does not change any more. */
-export function isOver({ status }: Pick<StoredEvaluation, 'status'>): boolean {
-  return status === 'succeeded' || status === 'failed' || status === 'cancelled';
-}
-
-export class EvaluationStore {
-  constructor(private readonly database: Database) {}
-
-  /** Makes a run, or finds that of the same key. `enqueue` is part of it: both are done, or neither. */
-  async create(
-    evaluation: NewEvaluation,
-    enqueue: (connection: Connection, id: string) => Promise<void>,
-  ): Promise<Creation> {
-    const { asked, ...values } = evaluation;
-    const requestDigest = digestOf(asked);
-    const id = randomUUID();
-    return await this.database.transaction(async (connection) => {
-      const [created] = await connection.orm
-        .insert(evaluations)
-        .values({ ...values, id, requestDigest })
-        .onConflictDoNothing({ target: evaluations.idempotencyKey })
-        .returning(evaluationColumns);
-      if (created !== undefined) {
-        await enqueue(connection, id);
-        return { outcome: 'created', evaluation: created };
-      }
-      const existing = await one(connection, eq(evaluations.idempotencyKey, evaluation.idempotencyKey ?? ''));
-      if (existing === undefined) throw new Error('A run that kept another from being made cannot be found.');
-      return found(existing, requestDigest);
-    });
-  }
-
-  /** The run of a key, for which `asked` comes again. */
-  async findByKey(key: string, asked: unknown): Promise<Creation | undefined> {
-    const existing = await one(this.database, eq(evaluations.idempotencyKey, key));
-    return existing && found(existing, digestOf(asked));
-  }
-
-  async get(id: string): Promise<StoredEvaluation | undefined> {
-    return UUID.test(id) ? await one(this.database, eq(evaluations.id, id)) : undefined;
-  }
-
-  /** Newest first, from the run below the ordinal `before` on. */
-  list(limit: number, before?: number): Promise<readonly StoredEvaluation[]> {
-    return this.database.orm
-      .select(evaluationColumns)
-      .from(evaluations)
-      .where(before === undefined ? undefined : lt(evaluations.ordinal, before))
-      .orderBy(desc(evaluations.ordinal))
-      .limit(limit);
-  }
-
-  async count(): Promise<number> {
-    const [row] = await this.database.orm.select({ total: count() }).from(evaluations);
-    return row?.total ?? 0;
-  }
-
-  /** A process takes the run up, for the first time or again. Returns undefined when there is nothing left to do. */
-  async begin(id: string): Promise<StoredEvaluation | undefined> {
-    const { samplesDone, samplesAtStart, fruitlessStarts } = evaluations;
-    return await this.change(id, inArray(evaluations.status, ['queued', 'running']), {
-      status: 'running',
-      startedAt: sql`coalesce(${evaluations.startedAt}, now())`,
-      fruitlessStarts: sql`case when ${samplesDone} > ${samplesAtStart} then 1 else ${fruitlessStarts} + 1 end`,
-      samplesAtStart: sql`${samplesDone}`,
-      takenUpAt: sql`clock_timestamp()`,
-    });
+export class EvaluationStore extends RunStore<StoredEvaluation, NewEvaluation, EvaluationValues> {
+  constructor(database: Database) {
+    super(database, evaluations, { done: evaluations.samplesDone, atStart: evaluations.samplesAtStart });
   }
 
   finish(id: string, summary: unknown): Promise<StoredEvaluation | undefined> {
     return this.end(id, { status: 'succeeded', summary });
   }
 
-  fail(id: string, error: string): Promise<StoredEvaluation | undefined> {
-    return this.end(id, { status: 'failed', error });
-  }
-
   /** With the statistics of what was scored until then. */
   cancel(id: string, summary: unknown): Promise<StoredEvaluation | undefined> {
     return this.end(id, { status: 'cancelled', summary });
-  }
-
-  /** Ends a run that nobody has begun; one that runs is ended by who runs it. Returns undefined for one that is over. */
-  requestCancel(id: string): Promise<StoredEvaluation | undefined> {
-    const { status, finishedAt } = evaluations;
-    return this.change(id, inArray(status, ['queued', 'running']), {
-      cancelRequested: true,
-      status: sql`case when ${status} = 'queued' then 'cancelled' else ${status} end`,
-      finishedAt: sql`case when ${status} = 'queued' then now() else ${finishedAt} end`,
-    });
   }
 
   /**
@@ -185,7 +83,7 @@ export class EvaluationStore {
       return rows[0] && { sequence: rows[0].sequence, cancelRequested: rows[0].cancelRequested };
     } catch (error) {
       // another process stored this index while the statement waited for the run's row
-      if (codeOf(error) === UNIQUE_VIOLATION) return undefined;
+      if (violatedConstraint(error) !== undefined) return undefined;
       throw error;
     }
   }
@@ -242,45 +140,6 @@ export class EvaluationStore {
       return rows.map((row) => ({ ...row, scores: scoresOf(row.scores) }));
     });
   }
-
-  /** The first end is the end: a run that is over stays as it is. */
-  private end(id: string, values: Change): Promise<StoredEvaluation | undefined> {
-    return this.change(id, isNull(evaluations.finishedAt), { ...values, finishedAt: sql`now()` });
-  }
-
-  private async change(id: string, condition: SQL | undefined, values: Change): Promise<StoredEvaluation | undefined> {
-    if (!UUID.test(id)) return undefined;
-    return await this.database.transaction(async ({ orm }) => {
-      const [changed] = await orm
-        .update(evaluations)
-        .set(values)
-        .where(and(eq(evaluations.id, id), condition))
-        .returning(evaluationColumns);
-      if (changed !== undefined) await orm.execute(sql`select pg_notify(${CHANNEL}, ${id})`);
-      return changed;
-    });
-  }
-}
-
-type Change = Partial<{ [Key in keyof typeof evaluations.$inferInsert]: (typeof evaluations.$inferInsert)[Key] | SQL }>;
-
-function digestOf(asked: unknown): string {
-  return createHash('sha256').update(storableJson(asked)).digest('hex');
-}
-
-function found(existing: StoredEvaluation, requestDigest: string): Creation {
-  return { outcome: existing.requestDigest === requestDigest ? 'existing' : 'conflict', evaluation: existing };
-}
-
-async function one({ orm }: Connection, condition: SQL): Promise<StoredEvaluation | undefined> {
-  const [row] = await orm.select(evaluationColumns).from(evaluations).where(condition);
-  return row;
-}
-
-/** drizzle puts the driver's error inside its own. */
-function codeOf(error: unknown): unknown {
-  const { cause } = error as { cause?: unknown };
-  return (cause as { code?: unknown } | undefined)?.code;
 }
 
 /** Rows are parsed in this thread: a few at a time hold it for 2 to 3 ms, even of 8 variants; 1,500 took 110 ms. */

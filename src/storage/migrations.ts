@@ -45,6 +45,48 @@ const migrations: readonly SQL[] = [
       unique (evaluation_id, sequence)
     )`,
   sql`alter table gistql.evaluations add column taken_up_at timestamptz`,
+  sql`
+    create table gistql.trainings (
+      id uuid primary key,
+      ordinal bigserial not null unique,
+      idempotency_key text unique,
+      request jsonb not null,
+      request_digest text not null,
+      status text not null default 'queued'
+        check (status in ('queued', 'running', 'succeeded', 'failed', 'cancelled')),
+      error text,
+      cancel_requested boolean not null default false,
+      fruitless_starts integer not null default 0,
+      created_at timestamptz not null default now(),
+      started_at timestamptz,
+      finished_at timestamptz,
+      taken_up_at timestamptz,
+      output_id text not null,
+      model jsonb not null,
+      step integer not null default 0,
+      step_at_start integer not null default 0,
+      steps_total integer not null,
+      event_count integer not null default 0,
+      epoch double precision not null default 0,
+      loss double precision,
+      validation_loss double precision,
+      best_validation_loss double precision,
+      learning_rate double precision not null default 0,
+      tokens_per_second double precision,
+      trainable_parameters double precision not null,
+      total_parameters double precision not null,
+      warnings jsonb not null default '[]'
+    );
+    create unique index trainings_open_outputs on gistql.trainings (output_id) where status in ('queued', 'running');
+    create table gistql.training_events (
+      training_id uuid not null references gistql.trainings (id) on delete cascade,
+      sequence integer not null,
+      kind text not null check (kind in ('step', 'validation')),
+      step integer not null,
+      figures jsonb not null,
+      primary key (training_id, kind, step),
+      unique (training_id, sequence)
+    )`,
 ];
 
 /** The schema of the job queue's tables. */

@@ -1,4 +1,4 @@
-/** The tables of evaluations as drizzle sees them; migrations.ts makes them, and a test holds both equal. */
+/** The tables of runs as drizzle sees them; migrations.ts makes them, and a test holds both equal. */
 import {
   bigserial,
   boolean,
@@ -43,13 +43,33 @@ export type RunStatus = (typeof RUN_STATUSES)[number];
 
 const schema = pgSchema('gistql');
 
+/** What every run has, whatever it does. */
+function runColumns() {
+  return {
+    id: uuid().primaryKey(),
+    /** Order of creation: the cursor of lists. */
+    ordinal: bigserial({ mode: 'number' }).notNull().unique(),
+    idempotencyKey: safeText('idempotency_key').unique(),
+    request: safeJson().notNull(),
+    requestDigest: text('request_digest').notNull(),
+    status: text({ enum: RUN_STATUSES }).notNull().default('queued'),
+    error: safeText(),
+    cancelRequested: boolean('cancel_requested').notNull().default(false),
+    /** Times in a row that a process took the run up, with no progress in between. */
+    fruitlessStarts: integer('fruitless_starts').notNull().default(0),
+    createdAt: timestamp('created_at', { withTimezone: true }).notNull().defaultNow(),
+    startedAt: timestamp('started_at', { withTimezone: true }),
+    finishedAt: timestamp('finished_at', { withTimezone: true }),
+    takenUpAt: timestamp('taken_up_at', { withTimezone: true }),
+  };
+}
+
+/** No table: what tables of runs have in common. */
+const anyRuns = schema.table('runs', runColumns());
+export type RunTable = typeof anyRuns;
+
 export const evaluations = schema.table('evaluations', {
-  id: uuid().primaryKey(),
-  /** Order of creation: the cursor of lists. */
-  ordinal: bigserial({ mode: 'number' }).notNull().unique(),
-  idempotencyKey: safeText('idempotency_key').unique(),
-  request: safeJson().notNull(),
-  requestDigest: text('request_digest').notNull(),
+  ...runColumns(),
   signature: safeText().notNull(),
   dataset: safeText().notNull(),
   split: safeText().notNull(),
@@ -57,20 +77,11 @@ export const evaluations = schema.table('evaluations', {
   samplesTotal: integer('samples_total').notNull(),
   /** Number of the run's rows in evaluation_samples, and the sequence of the last of them. */
   samplesDone: integer('samples_done').notNull().default(0),
-  status: text({ enum: RUN_STATUSES }).notNull().default('queued'),
-  error: safeText(),
-  cancelRequested: boolean('cancel_requested').notNull().default(false),
+  /** When a process took the run up last, samples_done was this. */
+  samplesAtStart: integer('samples_at_start').notNull().default(0),
   rescoredFrom: uuid('rescored_from'),
   /** Final statistics. */
   summary: safeJson(),
-  /** Times in a row that a process took the run up, with no sample scored in between. */
-  fruitlessStarts: integer('fruitless_starts').notNull().default(0),
-  /** When a process took the run up last, samples_done was this. */
-  samplesAtStart: integer('samples_at_start').notNull().default(0),
-  createdAt: timestamp('created_at', { withTimezone: true }).notNull().defaultNow(),
-  startedAt: timestamp('started_at', { withTimezone: true }),
-  finishedAt: timestamp('finished_at', { withTimezone: true }),
-  takenUpAt: timestamp('taken_up_at', { withTimezone: true }),
 });
 
 export const evaluationSamples = schema.table(
@@ -93,5 +104,50 @@ export const evaluationSamples = schema.table(
   (table) => [
     primaryKey({ columns: [table.evaluationId, table.index] }),
     unique().on(table.evaluationId, table.sequence),
+  ],
+);
+
+const TRAINING_EVENT_KINDS = ['step', 'validation'] as const;
+
+export const trainings = schema.table('trainings', {
+  ...runColumns(),
+  /** Id of the adapter or model that comes out. */
+  outputId: safeText('output_id').notNull(),
+  /** What was known of the model when the run was made. */
+  model: safeJson().notNull(),
+  /** Steps done, each of which has an event. */
+  step: integer().notNull().default(0),
+  /** When a process took the run up last, step was this. */
+  stepAtStart: integer('step_at_start').notNull().default(0),
+  stepsTotal: integer('steps_total').notNull(),
+  /** Number of the run's rows in training_events, and the sequence of the last of them. */
+  eventCount: integer('event_count').notNull().default(0),
+  epoch: doublePrecision().notNull().default(0),
+  loss: doublePrecision(),
+  validationLoss: doublePrecision('validation_loss'),
+  bestValidationLoss: doublePrecision('best_validation_loss'),
+  learningRate: doublePrecision('learning_rate').notNull().default(0),
+  tokensPerSecond: doublePrecision('tokens_per_second'),
+  trainableParameters: doublePrecision('trainable_parameters').notNull(),
+  totalParameters: doublePrecision('total_parameters').notNull(),
+  warnings: safeJson().notNull().default([]),
+});
+
+export const trainingEvents = schema.table(
+  'training_events',
+  {
+    trainingId: uuid('training_id')
+      .notNull()
+      .references(() => trainings.id, { onDelete: 'cascade' }),
+    /** 1, 2, 3, … in the order of commits, without gaps: the cursor of events. */
+    sequence: integer().notNull(),
+    kind: text({ enum: TRAINING_EVENT_KINDS }).notNull(),
+    step: integer().notNull(),
+    /** What was measured, by name. */
+    figures: safeJson().notNull(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.trainingId, table.kind, table.step] }),
+    unique().on(table.trainingId, table.sequence),
   ],
 );

@@ -2,9 +2,11 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import type { TestContext } from 'node:test';
-import { type EvaluationEvent, EventFeed } from '../../src/jobs/event-feed.ts';
+import { evaluationEvents } from '../../src/evaluation/runs/evaluation-kind.ts';
+import { EventFeed, type FeedEvent } from '../../src/jobs/event-feed.ts';
 import { Notifications } from '../../src/jobs/notifications.ts';
 import type { Database } from '../../src/storage/database.ts';
+import type { StoredEvaluation, StoredSample } from '../../src/storage/evaluation-rows.ts';
 import { EvaluationStore } from '../../src/storage/evaluation-store.ts';
 import { newSample, startRun } from '../support/evaluations.ts';
 import { ManualClock } from '../support/manual-clock.ts';
@@ -12,13 +14,15 @@ import { seededNumbers } from '../support/seeded-numbers.ts';
 import { settle } from '../support/settle.ts';
 import { databaseTest } from '../support/test-database.ts';
 
+type SampleEvent = FeedEvent<StoredEvaluation, StoredSample>;
+
 const SEED = 43;
 const LOOK_MS = 5000;
 
 interface Replica {
   readonly database: Database;
   readonly store: EvaluationStore;
-  readonly feed: EventFeed;
+  readonly feed: EventFeed<StoredEvaluation, StoredSample>;
   readonly clock: ManualClock;
   readonly errors: unknown[];
   readonly notifications: Notifications;
@@ -30,15 +34,21 @@ async function replicaOf(t: TestContext, database: Database): Promise<Replica> {
   const notifications = await Notifications.open(database, { clock, onError: (error) => errors.push(error) });
   t.after(() => notifications.close());
   const store = new EvaluationStore(database);
-  return { database, store, clock, errors, notifications, feed: new EventFeed(store, notifications, clock) };
+  return {
+    database,
+    store,
+    clock,
+    errors,
+    notifications,
+    feed: new EventFeed({ source: evaluationEvents(store), notifications, clock }),
+  };
 }
 
 const never = (): AbortSignal => new AbortController().signal;
 
-async function collect(events: AsyncIterable<EvaluationEvent>): Promise<readonly (number | string)[]> {
+async function collect(events: AsyncIterable<SampleEvent>): Promise<readonly (number | string)[]> {
   const seen: (number | string)[] = [];
-  for await (const event of events)
-    seen.push(event.type === 'sample' ? event.sample.sequence : event.evaluation.status);
+  for await (const event of events) seen.push(event.type === 'item' ? event.item.sequence : event.run.status);
   return seen;
 }
 
@@ -46,7 +56,7 @@ function upTo(count: number, from = 1): readonly number[] {
   return Array.from({ length: count - from + 1 }, (_, index) => index + from);
 }
 
-async function next(events: AsyncIterator<EvaluationEvent>): Promise<EvaluationEvent> {
+async function next(events: AsyncIterator<SampleEvent>): Promise<SampleEvent> {
   const { done, value } = await events.next();
   assert.ok(done !== true, 'the feed has ended');
   return value;
@@ -87,8 +97,8 @@ databaseTest('a follower that leaves and comes back with its cursor misses nothi
       if (added < 60 && random() < 0.9) await store.addSample(id, newSample(added++));
       if (added <= seen.length) await store.addSample(id, newSample(added++));
       const event = await next(events);
-      assert.ok(event.type === 'sample');
-      seen.push(event.sample.sequence);
+      assert.ok(event.type === 'item');
+      seen.push(event.item.sequence);
     }
     if (random() < 0.5) leaving.abort();
     else await events.return();
@@ -110,12 +120,12 @@ databaseTest(
     });
     await store.addSample(id, newSample(0));
     const slow = feed.follow(id, 0, never());
-    assert.equal((await next(slow)).type, 'sample');
+    assert.equal((await next(slow)).type, 'item');
     for (let index = 1; index < 300; index++) await store.addSample(id, newSample(index));
     await store.finish(id, {});
     assert.equal(rowsRead, 1);
     const second = await next(slow);
-    assert.ok(second.type === 'sample' && second.sample.sequence === 2);
+    assert.ok(second.type === 'item' && second.item.sequence === 2);
     assert.equal(rowsRead, 21);
     assert.deepEqual(await collect(slow), [...upTo(300, 3), 'succeeded']);
     assert.equal(rowsRead, 300);
@@ -130,7 +140,7 @@ databaseTest('many followers at the same place look once', async (t, { empty }) 
   for (let index = 0; index < 10; index++) {
     const coming = followers.map(next);
     await store.addSample(id, newSample(index));
-    for (const event of await Promise.all(coming)) assert.ok(event.type === 'sample' && event.sample.index === index);
+    for (const event of await Promise.all(coming)) assert.ok(event.type === 'item' && event.item.index === index);
   }
   await store.cancel(id, {});
   for (const seen of await Promise.all(followers.map(collect))) assert.deepEqual(seen, ['cancelled']);
@@ -155,7 +165,7 @@ databaseTest('a hint that gets lost is made up for by a look now and then', asyn
   );
   await clock.advance(LOOK_MS);
   const event = await second;
-  assert.ok(event.type === 'sample' && event.sample.sampleId === 'other');
+  assert.ok(event.type === 'item' && event.item.sampleId === 'other');
   await events.return();
   assert.equal(clock.alarmCount, 0);
 });
@@ -188,7 +198,7 @@ databaseTest(
       const coming = next(events);
       await writer.store.addSample(id, newSample(index));
       const event = await coming;
-      assert.ok(event.type === 'sample' && event.sample.index === index);
+      assert.ok(event.type === 'item' && event.item.index === index);
     }
     const lost = next(events);
     await writer.database.query(
@@ -198,7 +208,7 @@ databaseTest(
     await writer.store.addSample(id, newSample(10));
     await reader.clock.advance(1000);
     const event = await lost;
-    assert.ok(event.type === 'sample' && event.sample.index === 10);
+    assert.ok(event.type === 'item' && event.item.index === 10);
     const after = next(events);
     await writer.store.addSample(id, newSample(11));
     await after;

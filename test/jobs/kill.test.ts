@@ -57,7 +57,7 @@ async function startRun(place: DatabasePlace): Promise<string> {
   const onError = (error: unknown): void => assert.fail(String(error));
   const notifications = await Notifications.open(database, { clock: systemClock, onError });
   const queue = await JobQueue.open(database, { notifications, clock: systemClock, queues: ['evaluation'], onError });
-  const { evaluation } = await new EvaluationStore(database).create(
+  const { run: evaluation } = await new EvaluationStore(database).create(
     newEvaluation({ samplesTotal: SAMPLES }),
     (connection, id) => queue.send(connection, 'evaluation', id),
   );

@@ -112,7 +112,7 @@ async function writeRun(folder: string, samplesTotal: number): Promise<string> {
   const database = await Database.open({ folder, startWorker, onError: () => {} });
   const store = new EvaluationStore(database);
   const request = { dataset: 'tiny', variants: [{ label: 'base' }, { label: 'tuned' }] };
-  const { evaluation } = await store.create(newEvaluation({ samplesTotal, request }), async () => {});
+  const { run: evaluation } = await store.create(newEvaluation({ samplesTotal, request }), async () => {});
   await store.begin(evaluation.id);
   await store.addSample(evaluation.id, newSample(0, { text: 'a long text '.repeat(2500) }));
   await database.query(

@@ -6,13 +6,13 @@ import { readConfig } from '../../src/config.ts';
 import { startWorker } from '../../src/runtime/start-worker.ts';
 import { Database } from '../../src/storage/database.ts';
 import { StorageError } from '../../src/storage/storage-error.ts';
-import { evaluationSamples, evaluations } from '../../src/storage/tables.ts';
+import { evaluationSamples, evaluations, trainingEvents, trainings } from '../../src/storage/tables.ts';
 import { databaseTest } from '../support/test-database.ts';
 import { temporaryFolder } from '../support/tiny-model.ts';
 
 databaseTest('the tables are those that drizzle is told of', async (_t, { empty }) => {
   const database = await empty();
-  for (const table of [evaluations, evaluationSamples]) {
+  for (const table of [evaluations, evaluationSamples, trainings, trainingEvents]) {
     const { name, schema, columns } = getTableConfig(table);
     const { rows } = await database.query(
       `select column_name as name, is_nullable = 'NO' as "notNull", format_type(atttypid, null) as type
@@ -26,7 +26,9 @@ databaseTest('the tables are those that drizzle is told of', async (_t, { empty 
       const type = column.getSQLType();
       return { name: column.name, notNull: column.notNull, type: types[type] ?? type };
     });
-    assert.deepEqual(rows, expected);
+    const byName = (one: { name?: unknown }, other: { name?: unknown }) =>
+      String(one.name) < String(other.name) ? -1 : 1;
+    assert.deepEqual(rows.sort(byName), expected.sort(byName));
   }
 });
 
@@ -82,6 +84,7 @@ databaseTest(
       assert.deepEqual((await database.query('select number from gistql.migrations')).rows, [
         { number: 1 },
         { number: 2 },
+        { number: 3 },
       ]);
     }
   },

@@ -23,16 +23,16 @@ databaseTest(
       ask({ dataset: 'everyday', limit: 3 }),
     ]);
     assert.deepEqual(creations.map(({ outcome }) => outcome).sort(), ['created', 'existing', 'existing']);
-    assert.deepEqual(new Set(creations.map(({ evaluation }) => evaluation.id)).size, 1);
-    assert.deepEqual(queued, [creations[0]?.evaluation.id]);
+    assert.deepEqual(new Set(creations.map(({ run }) => run.id)).size, 1);
+    assert.deepEqual(queued, [creations[0]?.run.id]);
     const other = await ask({ dataset: 'everyday', limit: 4 });
     assert.equal(other.outcome, 'conflict');
-    assert.equal(other.evaluation.id, queued[0]);
+    assert.equal(other.run.id, queued[0]);
     assert.deepEqual(await store.findByKey('a key', { limit: 4 }), other);
     assert.equal((await store.findByKey('a key', { limit: 3, dataset: 'everyday' }))?.outcome, 'existing');
     assert.equal(await store.findByKey('another', {}), undefined);
     const keyless = await Promise.all([store.create(newEvaluation(), noQueue), store.create(newEvaluation(), noQueue)]);
-    assert.notEqual(keyless[0].evaluation.id, keyless[1].evaluation.id);
+    assert.notEqual(keyless[0].run.id, keyless[1].run.id);
     assert.equal(await store.count(), 3);
   },
 );
@@ -114,7 +114,7 @@ databaseTest(
 
 databaseTest('samples are added to a run that runs, and the first end is the end', async (_t, { empty }) => {
   const store = new EvaluationStore(await empty());
-  const { evaluation } = await store.create(newEvaluation(), noQueue);
+  const { run: evaluation } = await store.create(newEvaluation(), noQueue);
   const { id } = evaluation;
   assert.equal(await store.addSample(id, newSample(0)), undefined);
   assert.equal((await store.begin(id))?.status, 'running');
@@ -139,7 +139,7 @@ databaseTest(
   'cancelling ends a run that waits at once, and tells one that runs with its next sample',
   async (_t, { empty }) => {
     const store = new EvaluationStore(await empty());
-    const { evaluation } = await store.create(newEvaluation(), noQueue);
+    const { run: evaluation } = await store.create(newEvaluation(), noQueue);
     const waiting = await store.requestCancel(evaluation.id);
     assert.equal(waiting?.status, 'cancelled');
     assert.ok(waiting?.finishedAt instanceof Date);
@@ -165,7 +165,7 @@ databaseTest('a run counts how often it was taken up without getting on', async 
 databaseTest('lists have the newest first, page by page, whatever is made meanwhile', async (_t, { empty }) => {
   const store = new EvaluationStore(await empty());
   const ids: string[] = [];
-  for (let count = 0; count < 7; count++) ids.unshift((await store.create(newEvaluation(), noQueue)).evaluation.id);
+  for (let count = 0; count < 7; count++) ids.unshift((await store.create(newEvaluation(), noQueue)).run.id);
   const found: string[] = [];
   let before: number | undefined;
   for (;;) {

@@ -42,7 +42,7 @@ export function newSample(index: number, changes: Partial<NewSample> = {}): NewS
 
 /** Makes a run and begins it. */
 export async function startRun(store: EvaluationStore, changes: Partial<NewEvaluation> = {}): Promise<string> {
-  const { evaluation } = await store.create(newEvaluation(changes), noQueue);
+  const { run: evaluation } = await store.create(newEvaluation(changes), noQueue);
   await store.begin(evaluation.id);
   return evaluation.id;
 }

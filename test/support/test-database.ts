@@ -71,7 +71,7 @@ async function openShared(): Promise<Database> {
     });
   }
   const database = await shared;
-  await database.query('truncate gistql.evaluations cascade');
+  await database.query('truncate gistql.evaluations, gistql.trainings cascade');
   await database.query('drop schema if exists gistql_jobs cascade');
   return database;
 }

@@ -1,7 +1,8 @@
 /** What the scores of a run say so far: computed from its rows, wherever the run is worked on. */
 import type { Clock } from '../../runtime/engine/clock.ts';
 import type { StoredEvaluation } from '../../storage/evaluation-rows.ts';
-import { type EvaluationStore, isOver } from '../../storage/evaluation-store.ts';
+import type { EvaluationStore } from '../../storage/evaluation-store.ts';
+import { isOver } from '../../storage/run-store.ts';
 import {
   type Effort,
   FINAL_EFFORT,

@@ -1,10 +1,20 @@
 /** Evaluation runs as the API, the command line and exports see them. */
+import {
+  cursorAfterEnd,
+  cursorOf,
+  cursorOfAnother,
+  type EventCursor,
+  readEventCursor,
+} from '../../jobs/event-cursor.ts';
 import type { EventFeed } from '../../jobs/event-feed.ts';
 import type { JobQueue } from '../../jobs/queue.ts';
+import { checkFirst, checkKey, settled, unknownRun } from '../../jobs/run-requests.ts';
 import { RuntimeError } from '../../runtime/errors.ts';
+import type { Connection } from '../../storage/database.ts';
 import type { DatasetSample } from '../../storage/dataset-columns.ts';
 import type { StoredEvaluation, StoredSample } from '../../storage/evaluation-rows.ts';
-import { type Creation, type EvaluationStore, isOver } from '../../storage/evaluation-store.ts';
+import type { EvaluationStore } from '../../storage/evaluation-store.ts';
+import { isOver } from '../../storage/run-store.ts';
 import { prepareComparison } from '../comparison.ts';
 import type { EvaluationParts } from './evaluation-parts.ts';
 import {
@@ -15,11 +25,12 @@ import {
   toComparison,
 } from './evaluation-plan.ts';
 import type { EvaluationSummaries, EvaluationSummary } from './evaluation-summaries.ts';
-import { cursorAfterEnd, cursorOf, type EventCursor, readEventCursor } from './event-cursor.ts';
 import { referencePlaces } from './run-rescoring.ts';
 import { rescoredSignature, signatureOf } from './signature.ts';
 
 export const EVALUATION_QUEUE = 'evaluations';
+/** As messages call a run. */
+export const EVALUATION = 'evaluation';
 
 /** `cursor`: subscribing again behind it goes on with the next event. */
 export type EvaluationEvent =
@@ -53,7 +64,7 @@ interface Page<T> {
 interface EvaluationsParts extends EvaluationParts {
   readonly store: EvaluationStore;
   readonly queue: JobQueue;
-  readonly feed: EventFeed;
+  readonly feed: EventFeed<StoredEvaluation, StoredSample>;
   readonly summaries: EvaluationSummaries;
   /** Ends those who follow runs; they go on elsewhere, or later. */
   readonly stopping: AbortSignal;
@@ -61,10 +72,8 @@ interface EvaluationsParts extends EvaluationParts {
 
 /** Milliseconds between two `scores` events of one reader. */
 const SCORES_EVERY_MS = 500;
-const MOST_OF_A_PAGE = 500;
 /** Samples of an export that are in memory at a time. */
 const EXPORT_PAGE = 50;
-const MAX_KEY_LENGTH = 200;
 
 export class Evaluations {
   constructor(private readonly parts: EvaluationsParts) {}
@@ -177,10 +186,10 @@ export class Evaluations {
     let last = start.sequence;
     let told: EvaluationSummary | undefined;
     for await (const event of feed.follow(id, start.sequence, AbortSignal.any([signal, stopping]))) {
-      const { evaluation } = event;
-      if (event.type === 'sample') {
-        last = event.sample.sequence;
-        yield { type: 'sample', cursor: cursorOf(last), evaluation, sample: event.sample };
+      const { run: evaluation } = event;
+      if (event.type === 'item') {
+        last = event.item.sequence;
+        yield { type: 'sample', cursor: cursorOf(last), evaluation, sample: event.item };
         // those of a run that is over come before its end
         if (isOver(evaluation) || clock.now() < nextScores) continue;
       }
@@ -199,19 +208,19 @@ export class Evaluations {
   async find(id: string): Promise<StoredEvaluation> {
     const evaluation = await this.parts.store.get(id);
     if (evaluation !== undefined) return evaluation;
-    const message = `Expected the id of an evaluation, there is none of ${JSON.stringify(id)}. See \`evaluations\`.`;
-    throw new RuntimeError('NOT_FOUND', message, { argument: 'id' });
+    throw unknownRun(EVALUATION, id);
   }
 
   private async knownRun(key: string | null, asked: unknown): Promise<StoredEvaluation | undefined> {
     if (key === null) return undefined;
     const known = await this.parts.store.findByKey(key, asked);
-    return known && settled(known);
+    return known && settled(EVALUATION, known);
   }
 
   private async create(evaluation: Parameters<EvaluationStore['create']>[0]): Promise<StoredEvaluation> {
     const { store, queue } = this.parts;
-    return settled(await store.create(evaluation, (connection, id) => queue.send(connection, EVALUATION_QUEUE, id)));
+    const enqueue = (connection: Connection, id: string): Promise<void> => queue.send(connection, EVALUATION_QUEUE, id);
+    return settled(EVALUATION, await store.create(evaluation, enqueue));
   }
 
   /** The first sample shows what is wrong with the variants; it is prepared, not run. */
@@ -238,28 +247,8 @@ export class Evaluations {
   }
 }
 
-function settled({ outcome, evaluation }: Creation): StoredEvaluation {
-  if (outcome !== 'conflict') return evaluation;
-  const message = `Expected a new idempotencyKey, or the request that it came with before: it belongs to evaluation ${evaluation.id}. Choose another key.`;
-  throw new RuntimeError('CONFLICT', message, { argument: 'idempotencyKey' });
-}
-
 function checkReached({ sequence, isEnd }: EventCursor, evaluation: StoredEvaluation): void {
   const { id, samplesDone } = evaluation;
   if (isEnd ? isOver(evaluation) && sequence === samplesDone : sequence <= samplesDone) return;
-  const message = `Expected the cursor of an event of evaluation ${id}, one of another came. Leave it out to begin with the first.`;
-  throw new RuntimeError('BAD_USER_INPUT', message, { argument: 'after' });
-}
-
-function checkKey(key: string | null): void {
-  if (key === null || (key.trim() !== '' && key.length <= MAX_KEY_LENGTH)) return;
-  const came = key.trim() === '' ? 'a blank one' : `one of ${key.length}`;
-  const message = `Expected an idempotencyKey of 1 to ${MAX_KEY_LENGTH} characters, ${came} came. Shorten it, or leave it out.`;
-  throw new RuntimeError('BAD_USER_INPUT', message, { argument: 'idempotencyKey' });
-}
-
-function checkFirst(first: number): void {
-  if (Number.isInteger(first) && first >= 1 && first <= MOST_OF_A_PAGE) return;
-  const message = `Expected first to be a whole number from 1 to ${MOST_OF_A_PAGE}, ${first} came. Page with after.`;
-  throw new RuntimeError('BAD_USER_INPUT', message, { argument: 'first' });
+  throw cursorOfAnother(EVALUATION, id);
 }

@@ -3,6 +3,8 @@
  * run that a process left goes on where it was, in whichever process takes it up.
  */
 
+import { untilCancelled } from '../../jobs/cancellation.ts';
+import { checkFruitful } from '../../jobs/fruitless-starts.ts';
 import type { Notifications } from '../../jobs/notifications.ts';
 import type { Job, JobHandler } from '../../jobs/queue.ts';
 import { RuntimeError } from '../../runtime/errors.ts';
@@ -16,9 +18,6 @@ interface EvaluatorParts extends GenerationParts {
   readonly notifications: Notifications;
 }
 
-/** Times in a row that a run is taken up without a sample scored in between: then it is what ends its process. */
-const MOST_FRUITLESS_STARTS = 20;
-
 export class Evaluator {
   constructor(private readonly parts: EvaluatorParts) {}
 
@@ -28,7 +27,7 @@ export class Evaluator {
     const evaluation = await store.begin(job.id);
     if (evaluation === undefined) return;
     try {
-      if (evaluation.fruitlessStarts > MOST_FRUITLESS_STARTS) throw neverScores();
+      checkFruitful(evaluation, 'samples');
       const isCancelled = await this.scoreAll(evaluation, job);
       if (job.signal.aborted) return;
       const summary = await summaries.final(evaluation);
@@ -42,54 +41,19 @@ export class Evaluator {
   };
 
   /** Returns whether the run was cancelled. */
-  private async scoreAll(evaluation: StoredEvaluation, { signal: leaving }: Job): Promise<boolean> {
-    const { store, notifications } = this.parts;
-    if (evaluation.cancelRequested) return true;
+  private scoreAll(evaluation: StoredEvaluation, { signal: leaving }: Job): Promise<boolean> {
+    const { store } = this.parts;
     const { id, rescoredFrom } = evaluation;
-    const cancelling = new AbortController();
-    const look = onceAtATime(async () => {
-      const now = await store.get(id);
-      if (now?.cancelRequested === true) cancelling.abort();
-    });
-    const unsubscribe = notifications.subscribe(id, look);
-    try {
-      // between `begin` and here
-      look();
+    return untilCancelled(this.parts, evaluation, async (cancelled, cancel) => {
+      if (cancelled.aborted) return true;
       const add = async (sample: NewSample): Promise<void> => {
         const added = await store.addSample(id, sample);
-        if (added?.cancelRequested === true) cancelling.abort();
+        if (added?.cancelRequested === true) cancel();
       };
-      const signal = AbortSignal.any([leaving, cancelling.signal]);
+      const signal = AbortSignal.any([leaving, cancelled]);
       if (rescoredFrom === null) await new RunGeneration(this.parts, evaluation).run({ add, signal });
       else await rescoreAll(this.parts, evaluation, rescoredFrom, { add, signal });
-    } finally {
-      unsubscribe();
-    }
-    return cancelling.signal.aborted;
+      return cancelled.aborted;
+    });
   }
-}
-
-/** Calls `work` again after it was called while it ran. What it rejects with is lost: the next sample stored tells as well. */
-function onceAtATime(work: () => Promise<void>): () => void {
-  let state: 'idle' | 'running' | 'asked again' = 'idle';
-  const call = (): void => {
-    if (state !== 'idle') {
-      state = 'asked again';
-      return;
-    }
-    state = 'running';
-    void work()
-      .catch(() => {})
-      .finally(() => {
-        const isAsked = state === 'asked again';
-        state = 'idle';
-        if (isAsked) call();
-      });
-  };
-  return call;
-}
-
-function neverScores(): RuntimeError {
-  const message = `Expected samples to be scored, but the run was taken up ${MOST_FRUITLESS_STARTS} times and none was, whether its process ended or something failed. See the logs for what did, then start a new run.`;
-  return new RuntimeError('INTERNAL_SERVER_ERROR', message);
 }

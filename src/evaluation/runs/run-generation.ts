@@ -1,16 +1,13 @@
 /** The samples of a run: all variants answer each of them in the same batches, several samples at a time. */
 import { setMaxListeners } from 'node:events';
+import { patiently, serveModel } from '../../jobs/served-models.ts';
 import type { DatasetSelection } from '../../runtime/datasets/dataset-selection.ts';
-import { waitFor } from '../../runtime/engine/clock.ts';
-import { type ErrorCode, RuntimeError } from '../../runtime/errors.ts';
-import type { ServedModel } from '../../runtime/models/served-model.ts';
-import { RETRY_MS } from '../../runtime/retry.ts';
 import type { DatasetSample } from '../../storage/dataset-columns.ts';
 import type { NewSample, StoredEvaluation, StoredOutput } from '../../storage/evaluation-rows.ts';
 import type { EvaluationStore } from '../../storage/evaluation-store.ts';
 import { prepareComparison, type TextComparison } from '../comparison.ts';
 import type { EvaluationParts } from './evaluation-parts.ts';
-import { type EvaluationPlan, type PlannedVariant, toComparison } from './evaluation-plan.ts';
+import { type EvaluationPlan, toComparison } from './evaluation-plan.ts';
 import { checkSignature, checkVariant, signatureOf } from './signature.ts';
 
 export interface GenerationParts extends EvaluationParts {
@@ -28,10 +25,6 @@ export interface SampleSink {
   /** Once aborted no more are wanted. */
   readonly signal: AbortSignal;
 }
-
-/** So long a run waits for models that are overloaded or restarting, with no sample scored meanwhile. */
-const PATIENCE_MS = 600_000;
-const PASSING: readonly ErrorCode[] = ['OVERLOADED', 'TIMEOUT'];
 
 export class RunGeneration {
   private readonly plan: EvaluationPlan;
@@ -80,27 +73,11 @@ export class RunGeneration {
     const { parts, plan } = this;
     const selection = await parts.datasets.open(plan);
     for (const { model } of plan.variants) {
-      const served = await this.patiently(() => this.serve(model), signal);
+      const served = await this.patiently(() => serveModel(parts.models, model), signal);
       if (served === undefined) return undefined;
-      if (served.source === model.source) continue;
-      const message = `Expected model ${model.id} to be ${model.source}, as the run began, ${served.source} has that id now. Start a new run.`;
-      throw new RuntimeError('CONFLICT', message);
     }
     checkSignature(this.evaluation.signature, await signatureOf(parts, plan, selection));
     return selection;
-  }
-
-  private async serve(model: PlannedVariant['model']): Promise<ServedModel> {
-    const { models } = this.parts;
-    const served = models.find(model.id);
-    if (served !== undefined) return served;
-    try {
-      return await models.load(model);
-    } catch (error) {
-      if (!(error instanceof RuntimeError) || error.code !== 'CONFLICT') throw error;
-      // somebody else is loading it
-      throw new RuntimeError('OVERLOADED', error.message, { retryAfterMs: RETRY_MS }, { cause: error });
-    }
   }
 
   /** Enough that the models' rows are taken while the next samples are prepared, and half of the queue left to others. */
@@ -138,21 +115,8 @@ export class RunGeneration {
     }
   }
 
-  /** Tries again what may succeed later. Undefined: it was stopped. */
-  private async patiently<T>(work: () => Promise<T>, signal: AbortSignal): Promise<T | undefined> {
-    const { clock } = this.parts;
-    const start = clock.now();
-    while (!signal.aborted) {
-      try {
-        return await work();
-      } catch (error) {
-        if (signal.aborted) return undefined;
-        const waitedMs = clock.now() - Math.max(start, this.lastStored);
-        if (!passes(error) || waitedMs > PATIENCE_MS) throw error;
-        await waitFor(clock, error.details.retryAfterMs ?? RETRY_MS, signal);
-      }
-    }
-    return undefined;
+  private patiently<T>(work: () => Promise<T>, signal: AbortSignal): Promise<T | undefined> {
+    return patiently(work, { clock: this.parts.clock, signal, lastSuccess: () => this.lastStored });
   }
 }
 
@@ -166,11 +130,4 @@ function toSample({ id, text, references }: DatasetSample, index: number, compar
     return [{ label, summary: summary.text, completionTokens, latencyMs, rouge: scores, warnings }];
   });
   return { index, sampleId: id, text, references, outputs };
-}
-
-/** Whether the same may succeed later. */
-function passes(error: unknown): error is RuntimeError {
-  if (!(error instanceof RuntimeError)) return false;
-  const { code, details } = error;
-  return PASSING.includes(code) || (code === 'MODEL_UNAVAILABLE' && details.retryAfterMs !== undefined);
 }

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
-import { secondsLeft } from '../../../src/evaluation/runs/seconds-left.ts';
-import { EvaluationStore } from '../../../src/storage/evaluation-store.ts';
-import { newSample, startRun } from '../../support/evaluations.ts';
-import { databaseTest } from '../../support/test-database.ts';
+import { secondsLeft } from '../../src/jobs/seconds-left.ts';
+import { EvaluationStore } from '../../src/storage/evaluation-store.ts';
+import { newSample, startRun } from '../support/evaluations.ts';
+import { databaseTest } from '../support/test-database.ts';
 
 databaseTest('what is left is told at the pace since the run was taken up last', async (_t, { empty }) => {
   const database = await empty();
@@ -11,7 +11,7 @@ databaseTest('what is left is told at the pace since the run was taken up last',
   const left = async (): Promise<number | null> => {
     const run = await store.get(id);
     assert.ok(run);
-    return secondsLeft(run);
+    return secondsLeft(run, { done: run.samplesDone, atStart: run.samplesAtStart, total: run.samplesTotal });
   };
   const ago = async (seconds: number): Promise<void> => {
     await database.query('update gistql.evaluations set taken_up_at = now() - make_interval(secs => $1)', [seconds]);

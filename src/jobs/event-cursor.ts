@@ -1,9 +1,9 @@
-/** Cursors of a run's events: the number of the last sample that was told, or the end. */
-import { RuntimeError } from '../../runtime/errors.ts';
+/** Cursors of a run's events: the number of the last item that was told, or the end. */
+import { RuntimeError } from '../runtime/errors.ts';
 
 export interface EventCursor {
   readonly sequence: number;
-  /** Whether the end was told too: nothing comes behind it. */
+  /** Whether the end was told too. */
   readonly isEnd: boolean;
 }
 
@@ -24,4 +24,10 @@ export function readEventCursor(cursor: string | null): EventCursor {
   if (match !== null) return { sequence: Number(match[1]), isEnd: match[2] !== undefined };
   const message = `Expected the cursor of an event, ${JSON.stringify(cursor.slice(0, 100))} came. Leave it out to begin with the first.`;
   throw new RuntimeError('BAD_USER_INPUT', message, { argument: 'after' });
+}
+
+/** The refusal of a cursor that a run has not reached. */
+export function cursorOfAnother(noun: string, id: string): RuntimeError {
+  const message = `Expected the cursor of an event of ${noun} ${id}, one of another came. Leave it out to begin with the first.`;
+  return new RuntimeError('BAD_USER_INPUT', message, { argument: 'after' });
 }
