@@ -48,7 +48,7 @@ export interface DataSettings {
 export interface TrainingPlan {
   /** `dir:NAME` or `embedded:NAME`. */
   readonly modelSource: string;
-  /** As the server knows it; stands in the adapter's card. */
+  /** As the server knows it. */
   readonly modelId: string;
   readonly outputId: string;
   /** null: every weight is trained. */

@@ -67,7 +67,7 @@ function adapterConfig(plan: TrainingPlan, lora: LoraSettings, { adapted }: Trai
   const { rank, alpha, dropout, targetModules, useRslora } = lora;
   const named = targetModules[0] === 'all-linear' ? endingsOf(adapted) : [...targetModules].sort();
   return {
-    base_model_name_or_path: plan.modelId,
+    base_model_name_or_path: plan.modelSource.slice(plan.modelSource.indexOf(':') + 1),
     bias: 'none',
     fan_in_fan_out: false,
     inference_mode: true,

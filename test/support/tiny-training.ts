@@ -1,0 +1,119 @@
+/** Trainings of tiny models on tiny datasets, each in folders of its own. */
+import { join } from 'node:path';
+import { SafetensorsFile } from '../../src/storage/safetensors.ts';
+import type { TrainerPlaces, TrainingPlan, TrainingProgress } from '../../src/training/run/trainer-protocol.ts';
+import type { Cleanup } from './cleanup.ts';
+import { writeDataset } from './dataset-files.ts';
+import { seededNumbers } from './seeded-numbers.ts';
+import { type TinyModel, type TinyModelOptions, temporaryFolder, writeTinyModel } from './tiny-model.ts';
+
+/** Texts of the tiny tokenizer's words; a summary is the text's first three. */
+export function tinyRows(count: number, seed = 1): readonly { id: string; dialogue: string; summary: string }[] {
+  const next = seededNumbers(seed);
+  return Array.from({ length: count }, (_, row) => {
+    const words = Array.from({ length: 4 + Math.floor(next() * 12) }, () => `t${3 + Math.floor(next() * 50)}`);
+    return { id: `row-${row}`, dialogue: words.join(' '), summary: words.slice(0, 3).join(' ') };
+  });
+}
+
+export interface TinyTraining {
+  readonly plan: TrainingPlan;
+  readonly places: TrainerPlaces;
+  readonly model: TinyModel;
+}
+
+type Changes = {
+  readonly [Part in 'data' | 'optimization' | 'lora']?: Partial<TrainingPlan[Part]>;
+} & Partial<Pick<TrainingPlan, 'evaluateEverySteps'>> & { readonly full?: boolean };
+
+function tinyPlan(modelName: string, { data, optimization, lora, full, ...rest }: Changes): TrainingPlan {
+  const factors = { rank: 4, alpha: 8, dropout: 0, targetModules: ['q', 'v'], useRslora: false };
+  return {
+    modelSource: `dir:${modelName}`,
+    modelId: 'base',
+    outputId: 'made',
+    lora: full === true ? null : { ...factors, ...lora },
+    data: {
+      dataset: 'words',
+      split: 'train',
+      limit: null,
+      validation: { split: 'validation', limit: null },
+      templateId: 'plain',
+      maxSourceTokens: 32,
+      maxTargetTokens: 8,
+      ...data,
+    },
+    optimization: {
+      epochs: 2,
+      maxSteps: null,
+      batchSize: 4,
+      gradientAccumulation: 1,
+      learningRate: 0.01,
+      schedule: 'linear',
+      warmupSteps: 2,
+      weightDecay: 0.01,
+      maxGradNorm: 1,
+      labelSmoothing: 0,
+      seed: 1,
+      ...optimization,
+    },
+    evaluateEverySteps: 4,
+    threadCount: 1,
+    ...rest,
+  };
+}
+
+/** A model, a dataset of 32 and 8 samples, and a plan to train on it: a LoRA unless `full` is asked for. */
+export async function tinyTraining(
+  t: Cleanup,
+  changes: Changes = {},
+  modelOptions: TinyModelOptions = {},
+): Promise<TinyTraining> {
+  const model = await writeTinyModel(t, modelOptions);
+  const root = await temporaryFolder(t);
+  await writeDataset(join(root, 'datasets'), 'words', {
+    'train.jsonl': tinyRows(32),
+    'validation.jsonl': tinyRows(8, 2),
+  });
+  const places = {
+    directories: { embedded: join(root, 'none'), models: model.parent },
+    datasets: { datasets: join(root, 'datasets'), embedded: join(root, 'none') },
+    checkpoints: join(root, 'checkpoints'),
+    output: join(root, 'out', 'made'),
+    maxInputTokens: 64,
+    checkpointMs: 0,
+  };
+  return { plan: tinyPlan(model.name, changes), places, model };
+}
+
+/** The same training with other folders for what it makes. */
+export async function elsewhere(t: Cleanup, { places, ...training }: TinyTraining): Promise<TinyTraining> {
+  const root = await temporaryFolder(t);
+  const own = { checkpoints: join(root, 'checkpoints'), output: join(root, 'out', 'made') };
+  return { ...training, places: { ...places, ...own } };
+}
+
+/** Events of a kind, in order. */
+export function eventsOf<Type extends TrainingProgress['type']>(
+  events: readonly TrainingProgress[],
+  type: Type,
+): readonly Extract<TrainingProgress, { readonly type: Type }>[] {
+  return events.filter((event): event is Extract<TrainingProgress, { readonly type: Type }> => event.type === type);
+}
+
+/** What is the same in every run of a plan: all but how long it took. */
+export function withoutTimes(events: readonly TrainingProgress[]): readonly unknown[] {
+  return events.filter(({ type }) => type !== 'prepared').map((event) => ({ ...event, tokensPerSecond: undefined }));
+}
+
+/** All tensors of a file. */
+export async function readAll(path: string): Promise<ReadonlyMap<string, Float32Array>> {
+  const file = await SafetensorsFile.open(path);
+  try {
+    const tensors = new Map<string, Float32Array>();
+    for (const name of file.tensors.keys()) tensors.set(name, await file.read(name));
+    return tensors;
+  } finally {
+    await file.close();
+  }
+}
