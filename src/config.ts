@@ -27,6 +27,12 @@ export const settings = [
     default: '(embedded)',
     meaning: 'PostgreSQL of evaluations and jobs, as `postgres://USER:PASSWORD@HOST:PORT/DATABASE`.',
   },
+  {
+    name: 'GISTQL_CHECKPOINT_MS',
+    default: '30000',
+    meaning:
+      'Milliseconds that a training goes on without a checkpoint; writing them takes a tenth of the time at most.',
+  },
   { name: 'GISTQL_THREADS', default: '(processors, at most 8)', meaning: 'Threads of each model, 1 to 16.' },
   { name: 'GISTQL_LOG_LEVEL', default: 'info', meaning: 'trace, debug, info, warn, error, fatal or silent.' },
   { name: 'GISTQL_MAX_ROWS', default: '32', meaning: 'Rows (beams, sampled sequences) that run in one batch.' },
@@ -80,6 +86,8 @@ export interface Config {
   readonly dataDir: string;
   /** Absent: a database embedded in this process, in `dataDir`. */
   readonly databaseUrl: string | undefined;
+  /** Milliseconds between two checkpoints of a training. */
+  readonly checkpointMs: number;
   readonly threadCount: number;
   readonly logLevel: string;
   readonly limits: Limits;
@@ -141,6 +149,7 @@ export function readConfig(environment: Environment): Config {
     embeddedDatasetsDir: fileURLToPath(new URL('../examples/datasets', import.meta.url)),
     dataDir: read('GISTQL_DATA_DIR'),
     databaseUrl: readDatabaseUrl(environment.DATABASE_URL),
+    checkpointMs: whole('GISTQL_CHECKPOINT_MS', 0, billion),
     threadCount: environment.GISTQL_THREADS
       ? whole('GISTQL_THREADS', 1, MOST_THREADS)
       : Math.min(availableParallelism(), MOST_DEFAULT_THREADS),

@@ -9,6 +9,7 @@ import type { DatasetDirectory } from './runtime/datasets/dataset-directory.ts';
 import type { ModelDirectory } from './runtime/models/served-model.ts';
 import type { Summarizer } from './runtime/summarization.ts';
 import type { TextGenerator } from './runtime/text-generation.ts';
+import type { Trainings } from './training/jobs/trainings.ts';
 
 /** What lives as long as the server. */
 export interface Services {
@@ -16,6 +17,7 @@ export interface Services {
   readonly adapters: AdapterDirectory;
   readonly datasets: DatasetDirectory;
   readonly evaluations: RunAccess<Evaluations>;
+  readonly trainings: RunAccess<Trainings>;
   readonly generator: TextGenerator;
   readonly summarizer: Summarizer;
   /** One for all requests: it remembers stems, and gives each turn of the event loop to one of them. */

@@ -1,4 +1,5 @@
 /** What lives as long as a process that serves models, opened from its settings: behind a server or without one. */
+import { join } from 'node:path';
 import type { Logger } from 'pino';
 import type { Config } from './config.ts';
 import type { Services } from './context.ts';
@@ -7,10 +8,11 @@ import { evaluationKind } from './evaluation/runs/evaluation-kind.ts';
 import { WorkTurns } from './evaluation/work.ts';
 import { RunDesk } from './jobs/run-desk.ts';
 import { AdapterRegistry } from './runtime/adapters/adapter-registry.ts';
-import { DatasetDirectory } from './runtime/datasets/dataset-directory.ts';
+import { type DatasetDirectories, DatasetDirectory } from './runtime/datasets/dataset-directory.ts';
 import { type Clock, systemClock } from './runtime/engine/clock.ts';
 import type { StepTrace } from './runtime/engine/step-plan.ts';
 import { EngineTextGenerator } from './runtime/engine-text-generator.ts';
+import type { ModelDirectories } from './runtime/models/model-files.ts';
 import { ModelRegistry } from './runtime/models/model-registry.ts';
 import type { LoadModelRequest } from './runtime/models/served-model.ts';
 import { AdapterLoader } from './runtime/peft/adapter-loader.ts';
@@ -18,6 +20,9 @@ import { TemplateSummarizer } from './runtime/template-summarizer.ts';
 import { logWorkerEvent } from './server/log-worker-event.ts';
 import { AdapterStore } from './storage/adapter-store.ts';
 import { MEBIBYTE } from './storage/byte-size.ts';
+import { trainingKind } from './training/jobs/training-kind.ts';
+import type { TrainingRunner } from './training/jobs/training-parts.ts';
+import { runTraining } from './training/run/training-process.ts';
 import { readVersion } from './version.ts';
 
 export interface ServiceHooks {
@@ -25,6 +30,8 @@ export interface ServiceHooks {
   readonly onStep?: (trace: StepTrace) => void;
   /** Says when workers that ended are started again. Default: the system's. */
   readonly clock?: Clock;
+  /** Default: in a process of their own. */
+  readonly runTraining?: TrainingRunner;
 }
 
 /** Source tokens encoded between two steps of a running batch: about a tenth of a second of a small model. */
@@ -57,7 +64,7 @@ export async function openServices(config: Config, parts: ServiceParts): Promise
   const common = {
     models,
     adapters,
-    datasets: new DatasetDirectory({ datasets: config.datasetsDir, embedded: config.embeddedDatasetsDir }, stopping),
+    datasets: new DatasetDirectory(datasetDirectories(config), stopping),
     summarizer: new TemplateSummarizer(models, generator),
     rouge: new RougeScorer(turns),
   };
@@ -69,8 +76,27 @@ export async function openServices(config: Config, parts: ServiceParts): Promise
   const evaluations = runs.add(
     evaluationKind({ ...common, turns, clock, version: readVersion(), maxRows, maxQueue, stopping }),
   );
+  const trainings = runs.add(
+    trainingKind({
+      ...common,
+      clock,
+      stopping,
+      onError,
+      folders: {
+        models: modelDirectories(config),
+        datasets: datasetDirectories(config),
+        adapters: config.adaptersDir,
+        checkpoints: join(dataDir, 'trainings'),
+      },
+      runTraining: hooks.runTraining ?? runTraining,
+      threadCount: config.threadCount,
+      maxInputTokens: config.limits.maxInputTokens,
+      maxRank: maxAdapterRank,
+      checkpointMs: config.checkpointMs,
+    }),
+  );
   return {
-    services: { ...common, generator, evaluations },
+    services: { ...common, generator, evaluations, trainings },
     resumeRuns: () => runs.resume(),
     close: async () => {
       await runs.close();
@@ -111,7 +137,7 @@ function createModels(
   const { clock = systemClock, ...engineHooks } = hooks;
   return new ModelRegistry({
     adapters,
-    directories: { embedded: config.embeddedModelsDir, models: config.modelsDir },
+    directories: modelDirectories(config),
     threadCount: config.threadCount,
     maxInputTokens,
     scheduler: { maxRows, prefillTokens: PREFILL_TOKENS, timeSliceSteps: TIME_SLICE_STEPS },
@@ -122,6 +148,14 @@ function createModels(
     stopping,
     clock,
   });
+}
+
+function modelDirectories({ embeddedModelsDir, modelsDir }: Config): ModelDirectories {
+  return { embedded: embeddedModelsDir, models: modelsDir };
+}
+
+function datasetDirectories({ datasetsDir, embeddedDatasetsDir }: Config): DatasetDirectories {
+  return { datasets: datasetsDir, embedded: embeddedDatasetsDir };
 }
 
 /** The default model under its own name: the one in its source. */

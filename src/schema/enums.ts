@@ -11,6 +11,11 @@ import type { EngineStatus, EmbeddingLayer as RuntimeEmbeddingLayer } from '../r
 import type { Device as RuntimeDevice, Precision as RuntimePrecision } from '../runtime/models/served-model.ts';
 import type { OverflowPolicy as RuntimeOverflowPolicy } from '../runtime/text-generation.ts';
 import type { RunStatus as StoredRunStatus } from '../storage/tables.ts';
+import type { TrainingRequest } from '../training/jobs/training-request.ts';
+import type { OptimizationSettings } from '../training/run/trainer-protocol.ts';
+
+type RuntimeTuningMethod = TrainingRequest['method'];
+type RuntimeLearningRateSchedule = OptimizationSettings['schedule'];
 
 export const ModelFamily = { T5: 't5', GPT2: 'gpt2', LLAMA: 'llama' } as const;
 registerEnumType(ModelFamily, { name: 'ModelFamily' });
@@ -29,11 +34,12 @@ export const ModelStatus = {
   RESTARTING: 'restarting',
   DRAINING: 'draining',
   FAILED: 'failed',
-} as const satisfies Record<Uppercase<EngineStatus>, EngineStatus>;
+  UNLOADED: 'unloaded',
+} as const satisfies Record<Uppercase<EngineStatus> | 'UNLOADED', EngineStatus | 'unloaded'>;
 registerEnumType(ModelStatus, {
   name: 'ModelStatus',
   description:
-    'READY: it answers. RESTARTING: its worker ended and another is being started; requests are OVERLOADED. DRAINING: it is being unloaded. FAILED: its worker ended again and again; it is out of service until it is unloaded and loaded again.',
+    'READY: it answers. RESTARTING: its worker ended and another is being started; requests are OVERLOADED. DRAINING: it is being unloaded. FAILED: its worker ended again and again; it is out of service until it is unloaded and loaded again. UNLOADED: it is not in service; what was done with it remembers it.',
 });
 
 export const AdapterStatus = {
@@ -95,6 +101,25 @@ registerEnumType(EmbeddingLayer, {
 
 export const Pooling = { NONE: 'none', MEAN: 'mean' } as const;
 registerEnumType(Pooling, { name: 'Pooling' });
+
+export const TuningMethod = { LORA: 'lora', FULL: 'full' } as const satisfies Record<
+  Uppercase<RuntimeTuningMethod>,
+  RuntimeTuningMethod
+>;
+registerEnumType(TuningMethod, {
+  name: 'TuningMethod',
+  description: 'LORA: a PEFT adapter beside frozen weights. FULL: every weight, which makes another model.',
+});
+
+export const LearningRateSchedule = {
+  CONSTANT: 'constant',
+  LINEAR: 'linear',
+  COSINE: 'cosine',
+} as const satisfies Record<Uppercase<RuntimeLearningRateSchedule>, RuntimeLearningRateSchedule>;
+registerEnumType(LearningRateSchedule, {
+  name: 'LearningRateSchedule',
+  description: 'After warmupSteps of linear rise. LINEAR and COSINE fall to 0 at the last step.',
+});
 
 export type ValueOf<E> = E[keyof E];
 
