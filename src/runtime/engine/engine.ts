@@ -8,7 +8,7 @@ import type { SamplingParams } from '../decoding/sampling-params.ts';
 import { RuntimeError } from '../errors.ts';
 import { BatchSection, slotOf } from './batch-section.ts';
 import type { GenerationOutput, GenerationRequest } from './generation-request.ts';
-import type { ModelRunner, StepScores } from './model-runner.ts';
+import type { ModelRunner, Preparation, StepScores } from './model-runner.ts';
 import { ScheduledRequest, type SectionName } from './scheduled-request.ts';
 import { Scheduler, type SchedulerOptions } from './scheduler.ts';
 import { planStep, type StepPlan, type StepTrace, traceOf } from './step-plan.ts';
@@ -112,19 +112,18 @@ export class Engine {
   }
 
   /** A piece at a time while others run, so that bringing adapters in holds no step up; at once when nobody does. */
-  private prepare(request: ScheduledRequest, beside: readonly ScheduledRequest[]): boolean {
+  private prepare(request: ScheduledRequest, beside: readonly ScheduledRequest[]): Preparation {
     const isBusy = beside.some(({ state }) => state.status === 'running');
     const running = beside.map(({ adapters }) => adapters);
     try {
       for (;;) {
         const done = this.runner.prepare(request.adapters, running);
-        if (done !== 'more to do') return done === 'ready';
-        if (isBusy) return false;
+        if (done !== 'more to do' || isBusy) return done;
       }
     } catch (error) {
       // it is admitted and fails alone
       this.unprepared.set(request, error);
-      return true;
+      return 'ready';
     }
   }
 

@@ -43,6 +43,8 @@ export class ScheduledRequest {
   stepsInSlice = 0;
   /** Interactive requests that went before it. */
   overtakenBy = 0;
+  /** Requests that started before it while it waited for room of its adapters. */
+  passedBy = 0;
   readonly section: SectionName;
   readonly moments: Moments;
 

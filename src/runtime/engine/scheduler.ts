@@ -5,6 +5,7 @@
  * before it that it counts as one of them.
  */
 import { invariant } from '../errors.ts';
+import type { Preparation } from './model-runner.ts';
 import type { ScheduledRequest } from './scheduled-request.ts';
 
 export interface SchedulerOptions {
@@ -18,11 +19,15 @@ export interface SchedulerOptions {
 
 /** Interactive requests that may go before a background one: with more, it would wait for ever on a busy server. */
 const MOST_OVERTAKING = 256;
+/** Requests that may start before one that waits for room of its adapters: then they wait with it until it has that. */
+const MOST_PASSING = 32;
 
 export class Scheduler {
   /** In order: those that yield come after those that do not. */
   private waiting: ScheduledRequest[] = [];
   private readonly running = new Set<ScheduledRequest>();
+  /** Waiting requests whose adapters found no room beside those that run; until one of these leaves there is none. */
+  private readonly roomless = new Set<ScheduledRequest>();
 
   constructor(private readonly options: SchedulerOptions) {}
 
@@ -49,13 +54,15 @@ export class Scheduler {
     if (gone.length === 0) return gone;
     this.waiting = this.waiting.filter((request) => !leaves(request));
     for (const request of gone) this.running.delete(request);
+    this.roomless.clear();
     return gone;
   }
 
   /** The running requests that give way now; those that yield are the first of their kind again, others the last. */
   preempt(): readonly ScheduledRequest[] {
-    const [next] = this.waiting;
-    if (next === undefined) return [];
+    const next = this.waiting.find((request) => !this.passes(request));
+    // no rows are taken for what cannot run in them
+    if (next === undefined || this.roomless.has(next)) return [];
     let free = this.freeRows();
     const leaving: ScheduledRequest[] = [];
     const running = [...this.running];
@@ -73,31 +80,50 @@ export class Scheduler {
       if (yielding.includes(request)) this.waiting.splice(this.firstYielding(), 0, request);
       else this.enqueue(request);
     }
+    if (leaving.length > 0) this.roomless.clear();
     return leaving;
   }
 
   /**
-   * The waiting requests that start now; they count as running from here on. `isReady` is asked of each in turn, with
-   * those that will run beside it; who is not ready holds up those behind it, so that nobody is passed over for ever.
+   * The waiting requests that start now; they count as running from here on. `prepare` is asked of each in turn, with
+   * those that will run beside it. Who is not ready holds up those behind it, so that they stay in order; who has no
+   * room is passed by them, but by so many only that it is not passed over for ever.
    */
   admit(
-    isReady: (request: ScheduledRequest, beside: readonly ScheduledRequest[]) => boolean = () => true,
+    prepare: (request: ScheduledRequest, beside: readonly ScheduledRequest[]) => Preparation = () => 'ready',
   ): readonly ScheduledRequest[] {
-    const admitted: ScheduledRequest[] = [];
+    const admitted = new Set<ScheduledRequest>();
+    const passed: ScheduledRequest[] = [];
     const busy = this.running.size > 0;
     let free = this.freeRows();
     let tokens = 0;
     for (const request of this.waiting) {
-      if (request.rowDemand > free) break;
-      tokens += request.state.status === 'waiting' ? request.request.promptTokenIds.length : 0;
-      if (busy && admitted.length > 0 && tokens > this.options.prefillTokens) break;
-      if (!isReady(request, [...this.running, ...admitted])) break;
-      free -= request.rowDemand;
-      admitted.push(request);
+      if (!this.roomless.has(request)) {
+        if (request.rowDemand > free) break;
+        const withIt = tokens + (request.state.status === 'waiting' ? request.request.promptTokenIds.length : 0);
+        if (busy && admitted.size > 0 && withIt > this.options.prefillTokens) break;
+        const preparation = prepare(request, [...this.running, ...admitted]);
+        if (preparation === 'more to do') break;
+        if (preparation === 'ready') {
+          for (const one of passed) one.passedBy++;
+          tokens = withIt;
+          free -= request.rowDemand;
+          admitted.add(request);
+          continue;
+        }
+        this.roomless.add(request);
+      }
+      if (!this.passes(request)) break;
+      passed.push(request);
     }
-    this.waiting = this.waiting.slice(admitted.length);
+    this.waiting = this.waiting.filter((request) => !admitted.has(request));
     for (const request of admitted) this.running.add(request);
-    return admitted;
+    return [...admitted];
+  }
+
+  /** Whether those behind it may start before it. */
+  private passes(request: ScheduledRequest): boolean {
+    return this.roomless.has(request) && request.passedBy < MOST_PASSING;
   }
 
   /** Behind its own kind. */

@@ -1,64 +1,42 @@
 /** Whatever comes, leaves and swaps beside a request, with however little memory, it answers what it answers alone. */
 import assert from 'node:assert/strict';
-import { type TestContext, test } from 'node:test';
-import { unitBytesOf } from '../../../src/runtime/lora/adapter-units.ts';
-import { targetsOf } from '../../../src/runtime/lora/lora-targets.ts';
-import { loadT5Runner } from '../../../src/runtime/models/load-t5.ts';
-import { readModelFiles } from '../../../src/runtime/models/model-files.ts';
-import { t5LinearModules } from '../../../src/runtime/models/t5-modules.ts';
-import type { T5Runner } from '../../../src/runtime/models/t5-runner.ts';
+import { test } from 'node:test';
+import { memoryOf, openTinyModel } from '../../support/adapted-runner.ts';
 import { checkSchedule, randomAdapters, type ScheduleAccount } from '../../support/adapter-schedule.ts';
 import { EngineHarness } from '../../support/engine-harness.ts';
 import { randomAdapter } from '../../support/random-adapters.ts';
-import { type TinyModelOptions, writeTinyModel } from '../../support/tiny-model.ts';
+import type { TinyModelOptions } from '../../support/tiny-model.ts';
 
 const SEED = 20261128;
 
-async function openModel(t: TestContext, options: TinyModelOptions) {
-  const { parent, name } = await writeTinyModel(t, options);
-  const { folder: modelFolder, config } = await readModelFiles(`dir:${name}`, { embedded: parent, models: parent });
-  const load = async (
-    changes: Omit<Parameters<typeof loadT5Runner>[0], 'modelFolder' | 'config'>,
-  ): Promise<T5Runner> => {
-    const { runner } = await loadT5Runner({ modelFolder, config, ...changes }, () => {});
-    t.after(() => runner.dispose());
-    return runner;
-  };
-  return { config, load };
-}
-
-const MODELS: readonly (readonly [string, TinyModelOptions & { screened: boolean; scheduleCount: number }])[] = [
-  ['tiny, tied head', { config: { vocab_size: 160 }, screened: true, scheduleCount: 9 }],
+const MODELS: readonly (readonly [
+  string,
+  TinyModelOptions & { screened: boolean; adapterCount: number; scheduleCount: number },
+])[] = [
+  ['tiny, tied head', { config: { vocab_size: 160 }, screened: true, adapterCount: 14, scheduleCount: 9 }],
   [
     // wide enough that onnxruntime cuts its products
     'wide, gated, a head of its own',
     {
       gated: true,
-      config: { d_model: 320, d_kv: 40, d_ff: 544, num_heads: 8, vocab_size: 160, num_layers: 1 },
+      config: { d_model: 256, d_kv: 32, d_ff: 416, num_heads: 4, vocab_size: 160, num_layers: 1 },
       screened: false,
-      scheduleCount: 2,
+      adapterCount: 9,
+      scheduleCount: 3,
     },
   ],
 ];
 
-for (const [name, { screened, scheduleCount, ...options }] of MODELS) {
+for (const [name, { screened, adapterCount, scheduleCount, ...options }] of MODELS) {
   test(`random schedules of many adapters = each request alone: ${name} (seed ${SEED})`, async (t) => {
-    const { config, load } = await openModel(t, options);
-    const adapters = randomAdapters(config, 14, SEED);
-    const targets = targetsOf(adapters.values());
-    const linear = t5LinearModules(config).filter(({ path }) => targets.modules.has(path));
-    const unitBytes = unitBytesOf(linear.map((module) => ({ ...module, hasGain: true })));
+    const { config, load } = await openTinyModel(t, options);
+    const adapters = randomAdapters(config, adapterCount, SEED);
     const headBytes = config.vocabularySize * config.hiddenSize * Float32Array.BYTES_PER_ELEMENT;
+    const { stackBytes, pieceBytes } = memoryOf(config, adapters, 16);
     // so little that what is kept goes out all the time: an adapter and a head or two
-    const memory = {
-      stackBytes: 9 * unitBytes,
-      factorBytes: 3 * unitBytes,
-      headBytes: 2 * headBytes,
-      pieceBytes: unitBytes,
-    };
-    const reference = await load({ threadCount: 2, targets, screened });
-    const runner = await load({ threadCount: 2, targets, screened, memory });
-    for (const [key, weights] of adapters) for (const one of [reference, runner]) one.addAdapter(key, weights);
+    const memory = { stackBytes, pieceBytes, factorBytes: 3 * pieceBytes, headBytes: 2 * headBytes };
+    const reference = await load(adapters, { screened });
+    const runner = await load(adapters, { screened, memory });
     const accounts: ScheduleAccount[] = [];
     for (let seed = SEED; seed < SEED + scheduleCount; seed++) {
       accounts.push(await checkSchedule({ config, adapters, reference, runner, seed }));
@@ -75,13 +53,12 @@ for (const [name, { screened, scheduleCount, ...options }] of MODELS) {
 }
 
 test('16 rows of one adapter = each alone, with so many threads that one could be left with a single row', async (t) => {
-  const { config, load } = await openModel(t, {
+  const { config, load } = await openTinyModel(t, {
     gated: true,
     config: { d_model: 64, d_kv: 16, d_ff: 3072, num_heads: 2, vocab_size: 100, num_layers: 1 },
   });
   const weights = randomAdapter(config, { seed: SEED, rank: 16, targets: ['q', 'wo'] });
-  const runner = await load({ threadCount: 12, targets: targetsOf([weights]) });
-  runner.addAdapter('one', weights);
+  const runner = await load(new Map([['one', weights]]), { threadCount: 12 });
   const requests = Array.from({ length: 16 }, (_, index) => ({
     id: `r${index}`,
     promptTokenIds: [3 + index, 40, 7],

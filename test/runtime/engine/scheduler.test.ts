@@ -67,11 +67,68 @@ test('who is not ready holds up those behind it', () => {
   const scheduler = makeScheduler(8);
   for (const id of ['i1', 'i2', 'i3']) scheduler.add(makeScheduled(id));
   const beside: string[][] = [];
-  const isReady = (one: ScheduledRequest, others: readonly ScheduledRequest[]): boolean => {
+  const prepare = (one: ScheduledRequest, others: readonly ScheduledRequest[]) => {
     beside.push([...ids(others)]);
-    return one.request.id !== 'i2';
+    return one.request.id === 'i2' ? 'more to do' : 'ready';
   };
-  assert.deepEqual(ids(scheduler.admit(isReady)), ['i1']);
+  assert.deepEqual(ids(scheduler.admit(prepare)), ['i1']);
   assert.deepEqual(beside, [[], ['i1']]);
   assert.deepEqual(ids(scheduler.admit()), ['i2', 'i3']);
+});
+
+/** A runner that has room for one wide adapter at a time. */
+const oneWide = (asked: string[] = []) => {
+  const isWide = ({ request }: ScheduledRequest): boolean => request.id.startsWith('wide');
+  return (one: ScheduledRequest, beside: readonly ScheduledRequest[]) => {
+    asked.push(one.request.id);
+    return isWide(one) && beside.some(isWide) ? 'no room' : 'ready';
+  };
+};
+
+test('who has no room for its adapters is passed by those that have, and goes first when room comes', () => {
+  const scheduler = makeScheduler(4);
+  for (const id of ['wide1', 'wide2', 'i1']) scheduler.add(makeScheduled(id));
+  const asked: string[] = [];
+  const admit = (): readonly string[] => ids(scheduler.admit(oneWide(asked)));
+  assert.deepEqual(admit(), ['wide1', 'i1']);
+  scheduler.add(makeScheduled('i2'));
+  assert.deepEqual(admit(), ['i2']);
+  assert.deepEqual(asked, ['wide1', 'wide2', 'i1', 'i2'], 'it is not asked again while nobody left');
+  scheduler.add(makeScheduled('i3'));
+  scheduler.add(makeScheduled('i4'));
+  scheduler.remove(({ request }) => request.id === 'wide1');
+  assert.deepEqual(admit(), ['wide2', 'i3'], 'two of the four rows are left');
+});
+
+test('who waits for room is passed 32 times, then the others wait with it', () => {
+  const scheduler = makeScheduler(4);
+  for (const id of ['wide1', 'wide2']) scheduler.add(makeScheduled(id));
+  const admit = (): readonly string[] => ids(scheduler.admit(oneWide()));
+  assert.deepEqual(admit(), ['wide1']);
+  let passing = 0;
+  for (; passing < 1000; passing++) {
+    const id = `i${passing}`;
+    scheduler.add(makeScheduled(id));
+    if (!admit().includes(id)) break;
+    scheduler.remove(({ request }) => request.id === id);
+  }
+  assert.equal(passing, 32);
+  scheduler.remove(({ request }) => request.id === 'wide1');
+  assert.deepEqual(admit(), ['wide2', 'i32']);
+});
+
+test('no rows are taken from others for one that has no room; those that pass it get them', () => {
+  const scheduler = makeScheduler(2);
+  const [wide, tired] = [makeScheduled('wide1'), makeScheduled('tired')];
+  for (const one of [wide, tired]) scheduler.add(one);
+  begin(scheduler.admit(oneWide()));
+  scheduler.add(makeScheduled('wide2'));
+  tired.stepsInSlice = 100;
+  assert.deepEqual(ids(scheduler.preempt()), ['tired'], 'whether it has room is not known yet');
+  assert.deepEqual(ids(scheduler.admit(oneWide())), ['tired']);
+  tired.stepsInSlice = 100;
+  assert.deepEqual(scheduler.preempt(), []);
+  scheduler.add(makeScheduled('i1'));
+  assert.deepEqual(ids(scheduler.preempt()), ['tired']);
+  assert.deepEqual(ids(scheduler.admit(oneWide())), ['i1']);
 });
