@@ -7,7 +7,7 @@
 import { MEBIBYTE } from '../../storage/byte-size.ts';
 import { type AdaptedModule, LORA_UNIT, loraInput } from '../graph/lora.ts';
 import { floatTensor, type TensorValue } from '../tensor.ts';
-import { type AdapterUnits, unitBytesOf } from './adapter-units.ts';
+import { AdapterUnits, unitBytesOf } from './adapter-units.ts';
 
 /** Which unit of LORA_UNIT ranks of an adapter. */
 interface Unit {
@@ -101,9 +101,10 @@ export class UnitStack {
     this.places.delete(adapter);
   }
 
-  /** Gives all memory back when nothing is there any more. */
+  /** Gives all memory back when no adapter is there any more. */
   trim(): void {
-    if (this.places.size > 0) return;
+    for (const adapter of this.places.keys()) if (adapter !== AdapterUnits.none) return;
+    this.places.clear();
     this.units = [];
     this.planes = [];
     this.capacity = 0;

@@ -6,6 +6,7 @@ import type { Worker } from 'node:worker_threads';
 import { parseSamplingParams } from '../../../src/runtime/decoding/parse-sampling-params.ts';
 import type { GenerationRequest } from '../../../src/runtime/engine/generation-request.ts';
 import type { SupervisorEvent } from '../../../src/runtime/engine/supervised-engine.ts';
+import type { LoraWeights } from '../../../src/runtime/lora/lora-weights.ts';
 import { ModelRegistry } from '../../../src/runtime/models/model-registry.ts';
 import { ManualClock } from '../../support/manual-clock.ts';
 import { noAdapters } from '../../support/scripted-adapters.ts';
@@ -91,4 +92,32 @@ test('a model that is unloaded while its worker loads lets that worker leave', a
     events.map(({ type }) => type),
     ['ended'],
   );
+});
+
+/** An adapter whose factors no memory could hold: the worker finds out when it makes room for them. */
+function hugeAdapter(): LoraWeights {
+  const nothing = new Float32Array(new SharedArrayBuffer(0));
+  const factors = ['encoder', 'decoder'].map((stack) => ({
+    module: `${stack}.block.0.layer.0.SelfAttention.q`,
+    rank: 2 ** 33,
+    a: nothing,
+    b: nothing,
+    gainChange: undefined,
+  }));
+  return { factors, head: undefined };
+}
+
+test('memory that a worker does not get fails the requests that need it; the worker goes on with the others', async (t) => {
+  const { events, engine } = await setUp(t);
+  const expected = (await engine.generate(REQUEST)).sequences;
+  await engine.addAdapter('huge', hugeAdapter());
+  const huge = { ...REQUEST, adapters: [{ key: 'huge', weight: 1 }] };
+  const asked = [
+    engine.generate({ ...REQUEST, id: 'before' }),
+    engine.generate({ ...huge, id: 'huge' }),
+    engine.generate({ ...REQUEST, id: 'after' }),
+  ] as const;
+  await assert.rejects(asked[1], { code: 'INTERNAL_SERVER_ERROR', message: /Invalid typed array length|allocation/ });
+  for (const one of [asked[0], asked[2]]) assert.deepEqual((await one).sequences, expected);
+  assert.deepEqual([engine.status, engine.pendingCount, events], ['ready', 0, []]);
 });
