@@ -5,11 +5,13 @@ import { runLoadCommand } from './bench/load-command.ts';
 import { serveBenchProtocol } from './bench/protocol.ts';
 import { runSwapCommand } from './bench/swap-command.ts';
 import { runEvaluateCommand } from './commands/evaluate-command.ts';
+import { runFinetuneCommand } from './commands/finetune-command.ts';
 import { serve } from './serve.ts';
 import { readVersion } from './version.ts';
 
 const USAGE = `gistql serve                                  starts the server (settings: the environment)
 gistql evaluate --dataset NAME --variant SPEC … measures variants on a dataset; gistql evaluate --help says more
+gistql finetune --dataset NAME --output ID …    trains an adapter or a model; gistql finetune --help says more
 gistql bench --protocol [--threads N] [--adapters FOLDER] MODEL
                                               answers benchmark requests on stdin
 gistql bench --load [--minutes 10] [--in-flight 32] [--seed 1] [MODEL]
@@ -20,6 +22,7 @@ gistql bench --swap [--rounds 300] [--seed 1] [--adapters FOLDER] [MODEL]
 async function main(): Promise<void> {
   const [name, ...rest] = process.argv.slice(2);
   if (name === 'evaluate') return runEvaluateCommand(rest);
+  if (name === 'finetune') return runFinetuneCommand(rest);
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: {

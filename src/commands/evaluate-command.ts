@@ -14,14 +14,12 @@ import { cursorOf } from '../jobs/event-cursor.ts';
 import { defaultModelRequest, openServices } from '../services.ts';
 import type { StoredEvaluation } from '../storage/evaluation-rows.ts';
 import { EVALUATE_USAGE, type EvaluateArguments, readEvaluateArguments } from './evaluate-arguments.ts';
-import { ProgressDisplay } from './evaluation-progress.ts';
+import { evaluationViews, type RunProgress } from './evaluation-progress.ts';
 import { evaluationObject, formatEvaluationReport } from './evaluation-report.ts';
+import { CANCELLED, LEFT } from './exit-codes.ts';
 import { Interruption } from './interruption.ts';
+import { ProgressDisplay } from './progress-display.ts';
 import { VariantLoader } from './variant-loader.ts';
-
-/** As shells count processes that a signal ended. */
-const CANCELLED = 130;
-const LEFT = 143;
 
 const CANCELLING =
   'Cancels the run: it ends within a sample. To leave a run unfinished instead, end the process with SIGTERM (kill): the same command with the same --idempotency-key goes on with it.';
@@ -30,7 +28,7 @@ interface Command {
   readonly asked: EvaluateArguments;
   readonly services: Services;
   readonly loader: VariantLoader;
-  readonly display: ProgressDisplay;
+  readonly display: ProgressDisplay<RunProgress>;
   readonly interruption: Interruption;
 }
 
@@ -41,7 +39,7 @@ export async function runEvaluateCommand(written: readonly string[]): Promise<vo
   for (const file of asked.exports) await checkFolder(file);
   const config = readConfig({ GISTQL_LOG_LEVEL: 'warn', ...process.env });
   const log = pino({ level: config.logLevel }, pino.destination({ dest: 2, sync: true }));
-  const display = new ProgressDisplay(process.stderr, () => performance.now());
+  const display = new ProgressDisplay(process.stderr, () => performance.now(), evaluationViews);
   const stopping = new AbortController();
   const interruption = new Interruption();
   const { services, close } = await openServices(config, { log, hooks: {}, stopping: stopping.signal });

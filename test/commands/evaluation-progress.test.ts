@@ -1,13 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import {
-  ProgressDisplay,
-  progressBlock,
-  progressLine,
-  type RunProgress,
-} from '../../src/commands/evaluation-progress.ts';
+import { evaluationViews, type RunProgress } from '../../src/commands/evaluation-progress.ts';
+import { ProgressDisplay } from '../../src/commands/progress-display.ts';
 import type { EvaluationSummary } from '../../src/evaluation/runs/evaluation-summaries.ts';
 
+const { line: progressLine, block: progressBlock } = evaluationViews;
 const interval = { low: 0, high: 1, confidence: 0.95 };
 
 function summaryOf(means: Readonly<Record<string, number>>): EvaluationSummary {
@@ -80,7 +77,7 @@ test('a terminal gets a bar and a line for each variant, in columns', () => {
 test('a terminal sees the latest drawing below what was said, and nothing of it at the end', () => {
   const screen = new Screen(true);
   let now = 0;
-  const display = new ProgressDisplay(screen, () => now);
+  const display = new ProgressDisplay(screen, () => now, evaluationViews);
   display.say('begins');
   display.show({ ...half, summary: undefined });
   now += 1000;
@@ -96,7 +93,10 @@ test('a terminal sees the latest drawing below what was said, and nothing of it 
 
 test('lines are cut to the width of the terminal, and labels move no cursor', () => {
   const screen = new Screen(true, 40);
-  new ProgressDisplay(screen, () => 0).show({ ...half, summary: summaryOf({ '\u001B[2J\nlabel': 0.4 }) });
+  new ProgressDisplay(screen, () => 0, evaluationViews).show({
+    ...half,
+    summary: summaryOf({ '\u001B[2J\nlabel': 0.4 }),
+  });
   assert.equal(screen.lines.length, 3);
   for (const line of screen.lines) assert.ok(line.length < 40 && !line.includes('\u001B'), line);
 });
@@ -104,7 +104,7 @@ test('lines are cut to the width of the terminal, and labels move no cursor', ()
 test('elsewhere there is a line every few seconds', () => {
   const screen = new Screen(false);
   let now = 0;
-  const display = new ProgressDisplay(screen, () => now);
+  const display = new ProgressDisplay(screen, () => now, evaluationViews);
   for (now = 0; now < 20_000; now += 100) display.show({ ...half, elapsedMs: now });
   display.clear();
   assert.equal(screen.lines.length, 4);

@@ -4,6 +4,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { SummarizeDocument, TrainingsDocument } from '../generated/operations.ts';
+import { tinyRows } from '../support/tiny-training.ts';
 import {
   followTraining,
   setUpTraining,
@@ -11,9 +12,10 @@ import {
   TRAINING_ROWS,
   trainingAtEnd,
   trainingOf,
+  VALIDATION_ROWS,
 } from '../support/training-server.ts';
 
-const decoding = { maxNewTokens: 6, minNewTokens: 6, topLogprobs: 0 };
+const decoding = { maxNewTokens: 6, minNewTokens: 6 };
 
 test('a LoRA adapter is trained, told step by step, and answers when it is named', async (t) => {
   const { server, place } = await setUpTraining(t);
@@ -41,10 +43,15 @@ test('a LoRA adapter is trained, told step by step, and answers when it is named
   assert.ok(training.validationLoss !== null && training.bestValidationLoss !== null);
   assert.ok(training.bestValidationLoss <= training.validationLoss);
   assert.ok(!existsSync(join(place.dataDir, 'trainings', id)), 'checkpoints are left');
-  const answer = async (adapters: { id: string }[]) =>
-    (await server.data(SummarizeDocument, { input: { text: 't5 t9 t12', adapters, template: 'plain', decoding } }))
-      .summarize.text;
-  assert.notEqual(await answer([{ id: 'tuned' }]), await answer([]));
+  const texts = tinyRows(VALIDATION_ROWS, 5).map(({ dialogue }) => dialogue);
+  const answers = (adapters: { id: string }[]) =>
+    Promise.all(
+      texts.map(async (text) => {
+        const input = { text, adapters, template: 'plain', decoding };
+        return (await server.data(SummarizeDocument, { input })).summarize.text;
+      }),
+    );
+  assert.notDeepEqual(await answers([{ id: 'tuned' }]), await answers([]));
 });
 
 test('a model is trained whole, comes into service beside its base, and the runs are listed newest first', async (t) => {
