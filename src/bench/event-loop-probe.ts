@@ -5,6 +5,7 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { isMainThread } from 'node:worker_threads';
 import { describeDelay, type EventLoopDelay } from './event-loop-delay.ts';
+import { TurnProbe } from './turn-probe.ts';
 
 export interface ProbeQuestion {
   readonly id: number;
@@ -16,16 +17,20 @@ export interface ProbeReading {
   readonly id: number;
   /** Since the beginning, or the last restart. */
   readonly eventLoopDelay: EventLoopDelay;
+  /** Processor time of the longest turn since the last reading; absent where the system does not tell. */
+  readonly longestTurnMs?: number;
   readonly rssBytes: number;
 }
 
 if (isMainThread && process.send !== undefined) {
   const histogram = monitorEventLoopDelay({ resolution: 1 });
+  const turns = TurnProbe.start();
   histogram.enable();
   process.on('message', ({ id, restart }: ProbeQuestion) => {
     const reading: ProbeReading = {
       id,
       eventLoopDelay: describeDelay(histogram),
+      ...(turns === undefined ? {} : { longestTurnMs: turns.takeLongestMs() }),
       rssBytes: process.memoryUsage.rss(),
     };
     if (restart) histogram.reset();

@@ -5,6 +5,7 @@ import type { EvaluationSummary } from '../evaluation/runs/evaluation-summaries.
 import type { EvaluationEvent as RunEvent } from '../evaluation/runs/evaluations.ts';
 import { secondsLeft } from '../jobs/seconds-left.ts';
 import { RuntimeError } from '../runtime/errors.ts';
+import type { Dataset } from '../schema/dataset.type.ts';
 import type { Evaluation, EvaluationSample, VariantSummary } from '../schema/evaluation.type.ts';
 import type { EvaluationFinished, SampleScored, ScoresUpdated } from '../schema/evaluation-event.type.ts';
 import type { PageInfo } from '../schema/page.type.ts';
@@ -28,6 +29,15 @@ export function toEvaluation(stored: StoredEvaluation): Evaluation {
     error,
     etaSeconds: secondsLeft(stored, { done: samplesDone, atStart: stored.samplesAtStart, total: samplesTotal }),
   };
+}
+
+/** By the run as it was read, which the events of a page have in common: finding a dataset reads files. */
+const datasets = new WeakMap<StoredEvaluation, Promise<Dataset>>();
+
+export function datasetOf(stored: StoredEvaluation, { datasets: directory }: Services): Promise<Dataset> {
+  const dataset = datasets.get(stored) ?? directory.find(stored.dataset);
+  datasets.set(stored, dataset);
+  return dataset;
 }
 
 export function toSample({ index, sampleId, text, references, outputs }: StoredSample): EvaluationSample {

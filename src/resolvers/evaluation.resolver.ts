@@ -14,6 +14,7 @@ import { EvaluationEvent } from '../schema/evaluation-event.type.ts';
 import { PageArgs } from '../schema/page.type.ts';
 import { abortable } from './abortable.ts';
 import {
+  datasetOf,
   readCursor,
   toConnection,
   toEvaluation,
@@ -108,7 +109,7 @@ export class EvaluationResolver {
 
   @FieldResolver(() => Dataset)
   dataset(@Root() { stored }: Evaluation, @Ctx() { services }: Context): Promise<Dataset> {
-    return services.datasets.find(stored.dataset);
+    return datasetOf(stored, services);
   }
 
   @FieldResolver(() => [VariantSummary])

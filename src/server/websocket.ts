@@ -18,6 +18,7 @@ import type { Logger } from 'pino';
 import { WebSocketServer } from 'ws';
 import type { Limits } from '../config.ts';
 import type { Context } from '../context.ts';
+import { WorkTurns } from '../evaluation/work.ts';
 import { formatError, toGraphqlError } from '../resolvers/format-error.ts';
 import { RuntimeError } from '../runtime/errors.ts';
 import { RETRY_MS } from '../runtime/retry.ts';
@@ -77,6 +78,7 @@ export function serveWebsocket(options: WebsocketOptions): () => Promise<void> {
   const { server, runner, limits, createContext, isDraining, inFlight, log } = options;
   const sockets = new WebSocketServer({ server, path: '/graphql', maxPayload: limits.maxBodyBytes });
   const connections = new WeakMap<object, Connection>();
+  const turns = new WorkTurns();
   const format = (errors: readonly GraphQLError[], requestId: string) =>
     errors.map((error) => formatError(error, requestId, log));
   const cleanup = useServer(
@@ -94,7 +96,9 @@ export function serveWebsocket(options: WebsocketOptions): () => Promise<void> {
         running?.get(id)?.();
         running?.delete(id);
       },
-      onSubscribe: (connection, id, payload) => {
+      onSubscribe: async (connection, id, payload) => {
+        // many that subscribe at once hold the event loop no longer than one
+        await turns.next();
         if (isDraining()) return [stopping()];
         // the new one is counted already
         if (Object.keys(connection.subscriptions).length > limits.maxSubscriptions) {
@@ -107,6 +111,8 @@ export function serveWebsocket(options: WebsocketOptions): () => Promise<void> {
         const context = createContext(own?.leaving.signal ?? AbortSignal.abort());
         const refusal = runner.refusal({ ...read, variables, context });
         if (refusal !== undefined) return [refusal];
+        // who ended it meanwhile may have used its id again
+        own?.running.get(id)?.();
         own?.running.set(id, inFlight.begin());
         return {
           schema: runner.schema,

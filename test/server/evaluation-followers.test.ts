@@ -1,7 +1,7 @@
 /** What followers cost: how often they are told scores, what a slow one holds, and what a run leaves to others. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { print } from 'graphql';
+import { parse, print } from 'graphql';
 import { WebSocket } from 'ws';
 import { startWorker } from '../../src/runtime/start-worker.ts';
 import { Database } from '../../src/storage/database.ts';
@@ -126,6 +126,44 @@ async function writeRun(folder: string, samplesTotal: number): Promise<string> {
   await database.close();
   return evaluation.id;
 }
+
+test('many who follow are told one event a turn of the event loop, so that they hold it no longer than one', async (t) => {
+  const cleanups = lastFirst(t);
+  const place = await makePlace(cleanups, { 'test.jsonl': tinyRows(1) });
+  const [samples, followers] = [100, 10];
+  const id = await writeRun(place.dataDir, samples);
+  const server = await startTestServer(cleanups, place.environment);
+  let [inThisTurn, most] = [0, 0];
+  const send = WebSocket.prototype.send;
+  t.mock.method(WebSocket.prototype, 'send', function (this: WebSocket, ...args: Parameters<typeof send>) {
+    if (String(args[0]).includes('"type":"next"')) inThisTurn++;
+    most = Math.max(most, inThisTurn);
+    return send.apply(this, args);
+  });
+  let over = false;
+  const turn = (): void => {
+    inThisTurn = 0;
+    if (!over) setImmediate(turn);
+  };
+  turn();
+  const document = parse(`subscription ($id: ID!) { evaluationEvents(id: $id) { cursor } }`);
+  const counts = await Promise.all(
+    Array.from({ length: followers }, async () => {
+      const connection = server.connect();
+      let count = 0;
+      for await (const { errors } of connection.subscribe(document, { id })) {
+        assert.deepEqual(errors ?? [], []);
+        count++;
+      }
+      await connection.close();
+      return count;
+    }),
+  );
+  over = true;
+  assert.deepEqual(counts, new Array(followers).fill(samples + 2));
+  // this test's own turn may come before or after the event's
+  assert.ok(most <= 2, `${most} events in a turn`);
+});
 
 test('a request that comes while a run takes all rows is answered long before the run ends', async (t) => {
   const cleanups = lastFirst(t);

@@ -16,6 +16,7 @@ import type { StoredEvaluation, StoredSample } from '../../storage/evaluation-ro
 import type { EvaluationStore } from '../../storage/evaluation-store.ts';
 import { isOver } from '../../storage/run-store.ts';
 import { prepareComparison } from '../comparison.ts';
+import type { WorkTurns } from '../work.ts';
 import type { EvaluationParts } from './evaluation-parts.ts';
 import {
   type EvaluationPlan,
@@ -66,6 +67,7 @@ interface EvaluationsParts extends EvaluationParts {
   readonly queue: JobQueue;
   readonly feed: EventFeed<StoredEvaluation, StoredSample>;
   readonly summaries: EvaluationSummaries;
+  readonly turns: WorkTurns;
   /** Ends those who follow runs; they go on elsewhere, or later. */
   readonly stopping: AbortSignal;
 }
@@ -175,9 +177,28 @@ export class Evaluations {
 
   /**
    * Every sample behind the cursor in the order of scoring and once, now and then `scores`; then the final `scores`, where
-   * there are any, and `finished`. Throws NOT_FOUND, and BAD_USER_INPUT for a cursor that is none of this run's.
+   * there are any, and `finished`. Each comes in a turn of the event loop of its own, so that many who follow hold it no
+   * longer than one. Throws NOT_FOUND, and BAD_USER_INPUT for a cursor that is none of this run's.
    */
   async *events(id: string, after: string | null, signal: AbortSignal): AsyncGenerator<EvaluationEvent, void, void> {
+    for await (const event of this.told(id, after, signal)) {
+      await this.parts.turns.next();
+      yield event;
+    }
+  }
+
+  /** Throws NOT_FOUND. */
+  async find(id: string): Promise<StoredEvaluation> {
+    const evaluation = await this.parts.store.get(id);
+    if (evaluation !== undefined) return evaluation;
+    throw unknownRun(EVALUATION, id);
+  }
+
+  private async *told(
+    id: string,
+    after: string | null,
+    signal: AbortSignal,
+  ): AsyncGenerator<EvaluationEvent, void, void> {
     const { feed, summaries, clock, stopping } = this.parts;
     const start = readEventCursor(after);
     checkReached(start, await this.find(id));
@@ -202,13 +223,6 @@ export class Evaluations {
       }
       if (event.type === 'over') yield { type: 'finished', cursor: cursorAfterEnd(last), evaluation };
     }
-  }
-
-  /** Throws NOT_FOUND. */
-  async find(id: string): Promise<StoredEvaluation> {
-    const evaluation = await this.parts.store.get(id);
-    if (evaluation !== undefined) return evaluation;
-    throw unknownRun(EVALUATION, id);
   }
 
   private async knownRun(key: string | null, asked: unknown): Promise<StoredEvaluation | undefined> {
