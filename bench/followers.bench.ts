@@ -65,7 +65,7 @@ async function writeRun(folder: string): Promise<string> {
     request: { variants: variants.map((variant) => ({ ...variant, model: { id: 'gist-mini' } })) },
     samplesTotal: SAMPLES,
   };
-  const { evaluation } = await store.create(run, async () => {});
+  const { run: evaluation } = await store.create(run, async () => {});
   await store.begin(evaluation.id);
   const statistics = new RunStatistics({ labels: variants.map(({ label }) => label), sampleCount: SAMPLES });
   for (let index = 0; index < SAMPLES; index++) {

@@ -11,6 +11,7 @@ import type { EvaluationSummary } from '../evaluation/runs/evaluation-summaries.
 import type { Evaluations } from '../evaluation/runs/evaluations.ts';
 import { findExportFormat } from '../evaluation/sample-export.ts';
 import { cursorOf } from '../jobs/event-cursor.ts';
+import { databaseErrorOf } from '../runtime/database-errors.ts';
 import { defaultModelRequest, openServices } from '../services.ts';
 import type { StoredEvaluation } from '../storage/evaluation-rows.ts';
 import { EVALUATE_USAGE, type EvaluateArguments, readEvaluateArguments } from './evaluate-arguments.ts';
@@ -47,6 +48,8 @@ export async function runEvaluateCommand(written: readonly string[]): Promise<vo
     const onProgress = (line: string): void => display.say(line);
     const loader = new VariantLoader({ services, defaultModel: defaultModelRequest(config), onProgress });
     process.exitCode = await evaluate({ asked, services, loader, display, interruption });
+  } catch (error) {
+    throw databaseErrorOf(error) ?? error;
   } finally {
     stopping.abort();
     await close();

@@ -4,6 +4,7 @@
  */
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
+import { databaseErrorOf } from '../runtime/database-errors.ts';
 import { type Clock, waitFor } from '../runtime/engine/clock.ts';
 import { RuntimeError } from '../runtime/errors.ts';
 import { startWorker } from '../runtime/start-worker.ts';
@@ -110,9 +111,8 @@ export class RunDesk {
     }
     this.opened ??= openAll(this.options, this.doors).catch((error: unknown) => {
       this.opened = undefined;
-      throw error instanceof StorageError
-        ? new RuntimeError('DATABASE_UNAVAILABLE', error.message, {}, { cause: error })
-        : error;
+      if (!(error instanceof StorageError)) throw error;
+      throw databaseErrorOf(error) ?? new RuntimeError('DATABASE_UNAVAILABLE', error.message, {}, { cause: error });
     });
     await this.opened;
   }

@@ -1,6 +1,7 @@
 /** What a client sees of an error: codes of the one table; faults of the server are masked and logged whole. */
-import { GraphQLError, type GraphQLFormattedError } from 'graphql';
+import { GraphQLError, type GraphQLFormattedError, Kind } from 'graphql';
 import type { Logger } from 'pino';
+import { databaseErrorOf } from '../runtime/database-errors.ts';
 import { type ErrorCode, type ErrorDetails, RuntimeError } from '../runtime/errors.ts';
 
 /** The GraphQLError of one of our own errors, for where no resolver throws it. */
@@ -23,6 +24,14 @@ function causeOf(error: unknown): unknown {
   return error instanceof GraphQLError && error.originalError !== undefined ? causeOf(error.originalError) : error;
 }
 
+/**
+ * Whether GraphQL blames the document: its syntax, its fields, its variables and the values of its arguments. What it
+ * says of a field itself, once that is executed, is that a resolver returned what the schema's type cannot hold.
+ */
+function isOfDocument(cause: GraphQLError, { path }: GraphQLError): boolean {
+  return path === undefined || (cause.nodes?.some(({ kind }) => kind !== Kind.FIELD) ?? false);
+}
+
 export function formatError(error: unknown, requestId: string, log: Logger): GraphQLFormattedError {
   const wrapper = error instanceof GraphQLError ? error : new GraphQLError('');
   const cause = causeOf(error);
@@ -30,8 +39,14 @@ export function formatError(error: unknown, requestId: string, log: Logger): Gra
     const details: ErrorDetails = cause.details;
     return formatted(wrapper, cause.message, cause.code, details);
   }
-  // syntax, validation and coercion: GraphQL's own words, no cause of ours
-  if (cause instanceof GraphQLError) return formatted(cause, cause.message, 'BAD_USER_INPUT', {});
+  if (cause instanceof GraphQLError && isOfDocument(cause, wrapper)) {
+    return formatted(cause, cause.message, 'BAD_USER_INPUT', {});
+  }
+  const unavailable = databaseErrorOf(cause);
+  if (unavailable !== undefined) {
+    log.warn({ err: cause, requestId }, 'database unavailable');
+    return formatted(wrapper, unavailable.message, unavailable.code, unavailable.details);
+  }
   log.error({ err: cause, requestId }, 'request failed');
   const message = `Something went wrong in the server; its log says what, under ${requestId}.`;
   return formatted(wrapper, message, 'INTERNAL_SERVER_ERROR', { requestId });

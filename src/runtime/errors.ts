@@ -51,8 +51,10 @@ export const errorTable = {
     action: 'Mend the file and the line that the message names.',
   },
   DATABASE_UNAVAILABLE: {
-    meaning: 'The database of evaluations cannot be opened, because another server has it for instance.',
-    action: 'Do what the message says; everything else of the server works without it.',
+    meaning:
+      'The database of runs does not answer: another server has the embedded one, or a PostgreSQL is out of reach.',
+    action:
+      'Do what the message says, or send the same request again after `extensions.retryAfterMs` milliseconds where that is given; everything else of the server works without it.',
   },
   CONFLICT: {
     meaning: 'The id is taken, or the thing is in use.',

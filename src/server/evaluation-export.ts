@@ -4,6 +4,7 @@ import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { Context } from '../context.ts';
 import { exportExtensions, findExportFormat } from '../evaluation/sample-export.ts';
+import { databaseErrorOf } from '../runtime/database-errors.ts';
 import { type ErrorCode, RuntimeError } from '../runtime/errors.ts';
 import type { InFlight } from './in-flight.ts';
 import { sendError, sendStopping } from './send-error.ts';
@@ -57,10 +58,11 @@ export async function sendExport(
     });
     if (request.method === 'HEAD') response.end();
     else await stream(format.write(evaluations.allSamples(evaluation.id)), response, STALL_MS);
-  } catch (error) {
+  } catch (cause) {
+    const error = databaseErrorOf(cause) ?? cause;
     const status = error instanceof RuntimeError ? STATUSES[error.code] : undefined;
     // behind the head there is no other way to say it than to break off
-    if (response.headersSent || status === undefined) throw error;
+    if (response.headersSent || status === undefined) throw cause;
     const { message, code, details } = error as RuntimeError;
     sendError(response, status, { message, code, details });
   } finally {

@@ -3,10 +3,10 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { drizzle, type NodePgDatabase } from 'drizzle-orm/node-postgres';
 import pg from 'pg';
+import { DatabaseLost } from './database-lost.ts';
 import { FolderLock } from './folder-lock.ts';
 import { migrate } from './migrations.ts';
 import { PgliteThread, type StartWorker } from './pglite-thread.ts';
-import { StorageError } from './storage-error.ts';
 
 export interface DatabaseOptions {
   /** A PostgreSQL, as `postgres://user:password@host:port/database`. Default: embedded. */
@@ -183,9 +183,9 @@ class ServerPlace {
     try {
       await pool.query('select 1');
     } catch (cause) {
-      throw new StorageError(
-        'invalid',
+      throw new DatabaseLost(
         `Expected a PostgreSQL that answers at ${this.name()}, it does not (${reasonOf(cause)}). Check DATABASE_URL.`,
+        true,
         { cause },
       );
     }

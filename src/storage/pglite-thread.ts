@@ -5,8 +5,8 @@
 import { once } from 'node:events';
 import { Duplex } from 'node:stream';
 import type { Worker, WorkerOptions } from 'node:worker_threads';
+import { DatabaseLost } from './database-lost.ts';
 import type { FromPglite, PgliteSetup, ToPglite } from './pglite-worker.ts';
-import { StorageError } from './storage-error.ts';
 
 /** Starts a module of ours as a thread: `module` is its path from the file `caller`, without extension. */
 export type StartWorker = (caller: string, module: string, options: Pick<WorkerOptions, 'workerData'>) => Worker;
@@ -54,9 +54,9 @@ export class PgliteThread {
     return new Promise((resolve, reject) => {
       const end = (reason: string, cause?: unknown): void => {
         if (this.ended !== undefined) return;
-        this.ended = new StorageError(
-          'invalid',
+        this.ended = new DatabaseLost(
           `The embedded database in ${this.folder} is closed: ${reason}. Start the server again; if that does not help, put the folder aside or use DATABASE_URL.`,
+          false,
           { cause },
         );
         reject(this.ended);
@@ -76,7 +76,7 @@ export class PgliteThread {
             if (message.connection === this.connections) this.open?.push(message.bytes);
             break;
           case 'broken':
-            if (message.connection === this.connections) this.open?.destroy(new Error(message.message));
+            if (message.connection === this.connections) this.open?.destroy(brokenOff(message.message));
             break;
           default:
             message satisfies never;
@@ -84,6 +84,11 @@ export class PgliteThread {
       });
     });
   }
+}
+
+function brokenOff(reason: string): DatabaseLost {
+  const message = `Expected the embedded database to answer, it broke off (${reason}). Send it again; if that does not help, start the server again.`;
+  return new DatabaseLost(message, true);
 }
 
 /** What `pg` asks of a socket. It writes the messages of one query together: they reach PGlite as one, up to its Sync. */

@@ -1,8 +1,13 @@
 /** Two servers on one PostgreSQL: one works, both tell, and the one takes over what the other leaves. */
 import assert from 'node:assert/strict';
-import { type TestContext, test } from 'node:test';
+import { after, before, type TestContext, test } from 'node:test';
 import pg from 'pg';
-import { EvaluationDocument, EvaluationsDocument } from '../generated/operations.ts';
+import {
+  CancelEvaluationDocument,
+  EvaluationDocument,
+  EvaluationsDocument,
+  StartEvaluationDocument,
+} from '../generated/operations.ts';
 import { lastFirst } from '../support/cleanup.ts';
 import {
   assertWhole,
@@ -21,7 +26,7 @@ import { ManualClock } from '../support/manual-clock.ts';
 import { PostgresServer } from '../support/postgres-server.ts';
 import { ServerProcess } from '../support/server-process.ts';
 import { settle } from '../support/settle.ts';
-import { startTestServer } from '../support/start-server.ts';
+import { type PublicError, startTestServer } from '../support/start-server.ts';
 import { temporaryFolder } from '../support/tiny-model.ts';
 
 const ROWS = 150;
@@ -31,18 +36,23 @@ const variants = [
   { label: 'beams', template, decoding: { ...decoding, numBeams: 2 } },
 ];
 
-/** A database of a PostgreSQL of its own; undefined: the test is skipped, saying why. */
+let postgres: PostgresServer | string;
+before(async () => {
+  postgres = await PostgresServer.start();
+});
+after(async () => {
+  if (typeof postgres !== 'string') await postgres.close();
+});
+
+/** A database of the PostgreSQL of this file; undefined: the test is skipped, saying why. */
 async function openPostgres(
   t: TestContext,
 ): Promise<{ readonly cleanups: ReturnType<typeof lastFirst>; readonly url: string } | undefined> {
-  const cleanups = lastFirst(t);
-  const postgres = await PostgresServer.start();
   if (typeof postgres === 'string') {
     t.skip(postgres);
     return undefined;
   }
-  cleanups.after(() => postgres.close());
-  return { cleanups, url: await postgres.createDatabase() };
+  return { cleanups: lastFirst(t), url: await postgres.createDatabase() };
 }
 
 /** Lets time pass until everything looks, and has looked: what looks sets its next alarm when it is done. */
@@ -153,4 +163,43 @@ test('a run and its followers survive a PostgreSQL that drops every connection',
   while (!subscriber.isOver) await subscriber.readOn(server);
   assertWhole(subscriber.events, ROWS);
   assert.equal((await tableOf(server, id)).status, 'SUCCEEDED');
+});
+
+test('a PostgreSQL that is lost is told as such, whatever is asked, and asked again when it is back', async (t) => {
+  const opened = await openPostgres(t);
+  if (opened === undefined) return;
+  const { cleanups, url } = opened;
+  const place = await makePlace(cleanups, { 'test.jsonl': tinyRows(4) });
+  const clock = new ManualClock();
+  const server = await startTestServer(cleanups, { ...place.environment, DATABASE_URL: url }, { clock });
+  const id = await startRun(server, { variants });
+  await follow(server, id);
+  const { pathname } = new URL(url);
+  const client = new pg.Client(url.replace(pathname, '/postgres'));
+  await client.connect();
+  cleanups.after(() => client.end());
+  const name = pathname.slice(1);
+  await client.query(`alter database ${name} allow_connections false`);
+  await client.query('select pg_terminate_backend(pid) from pg_stat_activity where datname = $1', [name]);
+  const input = { dataset: 'tiny', variants, idempotencyKey: 'lost' };
+  const answers = [
+    await server.ask(EvaluationsDocument, {}),
+    await server.ask(EvaluationDocument, { id }),
+    await server.ask(StartEvaluationDocument, { input }),
+    await server.ask(CancelEvaluationDocument, { id }),
+  ];
+  for (const { errors } of answers) {
+    const { code, retryAfterMs } = errors[0]?.extensions ?? {};
+    assert.deepEqual({ code, retryAfterMs }, { code: 'DATABASE_UNAVAILABLE', retryAfterMs: 1000 });
+  }
+  const file = await fetch(`${server.url}/evaluations/${id}/samples.jsonl`);
+  assert.equal(file.status, 503);
+  const { errors } = (await file.json()) as { errors: { extensions: { code: string } }[] };
+  assert.equal(errors[0]?.extensions.code, 'DATABASE_UNAVAILABLE');
+  await assert.rejects(
+    follow(server, id),
+    ([error]: readonly PublicError[]) => error?.extensions.code === 'DATABASE_UNAVAILABLE',
+  );
+  await client.query(`alter database ${name} allow_connections true`);
+  assert.equal((await server.data(EvaluationsDocument, {})).evaluations.totalCount, 1);
 });

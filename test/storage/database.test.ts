@@ -1,8 +1,10 @@
 /** The two databases are one to whoever uses them. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { Worker } from 'node:worker_threads';
 import { getTableConfig } from 'drizzle-orm/pg-core';
 import { readConfig } from '../../src/config.ts';
+import { databaseErrorOf } from '../../src/runtime/database-errors.ts';
 import { startWorker } from '../../src/runtime/start-worker.ts';
 import { Database } from '../../src/storage/database.ts';
 import { StorageError } from '../../src/storage/storage-error.ts';
@@ -119,6 +121,31 @@ test('an embedded folder has one owner; the next one may have it when that has c
   await first.close();
   await (await Database.open(options)).close();
 });
+
+test('an embedded database whose thread has ended is lost for good, for who waits for it and who comes later', async (t) => {
+  const threads: Worker[] = [];
+  const start: typeof startWorker = (...args) => {
+    const thread = startWorker(...args);
+    threads.push(thread);
+    return thread;
+  };
+  const database = await Database.open({ folder: await temporaryFolder(t), startWorker: start, onError: () => {} });
+  const waiting = database.query('select pg_sleep(0.001), count(*) from generate_series(1, 100000000)');
+  const rejected = assert.rejects(waiting, isLost);
+  await threads[0]?.terminate();
+  await rejected;
+  await assert.rejects(database.query('select 1'), isLost);
+  await assert.rejects(database.orm.select().from(evaluations), isLost);
+  await database.close();
+});
+
+function isLost(error: unknown): boolean {
+  const lost = databaseErrorOf(error);
+  assert.equal(lost?.code, 'DATABASE_UNAVAILABLE');
+  assert.match(lost.message, /Start the server again/);
+  assert.deepEqual(lost.details, {});
+  return true;
+}
 
 test('a PostgreSQL that does not answer is told without its password', async (t) => {
   const folder = await temporaryFolder(t);
