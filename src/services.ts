@@ -102,6 +102,7 @@ export async function openServices(config: Config, parts: ServiceParts): Promise
       await runs.close();
       await models.close();
       await reader.close();
+      await adapters.close();
     },
   };
 }

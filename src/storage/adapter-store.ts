@@ -1,10 +1,16 @@
-/** The file in which the server remembers its adapters: one JSON object, replaced as a whole or not at all. */
+/**
+ * The file in which the server remembers its adapters: one JSON object, replaced as a whole or not at all. Servers that
+ * share a database may share its folder: each may read, but the one that writes first keeps it until it ends, and none
+ * writes over what it has not read.
+ */
+import { createHash } from 'node:crypto';
 import { mkdir, open, rename, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ADAPTER_METHODS, type AdapterFacts } from './adapter-facts.ts';
 import { BoundedFile, decodeText, isObject, parseJsonObject } from './bounded-file.ts';
 import { MEBIBYTE } from './byte-size.ts';
-import { quoted, StorageError } from './storage-error.ts';
+import { FolderLock } from './folder-lock.ts';
+import { quoted, StorageError, TakenError } from './storage-error.ts';
 
 export interface StoredAdapter {
   readonly id: string;
@@ -21,6 +27,7 @@ export interface StoredAdapters {
 }
 
 const FILE = 'adapters.json';
+const LOCK = 'adapters.lock';
 const VERSION = 1;
 const MOST_BYTES = 256 * MEBIBYTE;
 
@@ -30,6 +37,10 @@ export class AdapterStore {
   private wanted: StoredAdapters = { adapters: [], active: new Map() };
   private next: Promise<void> | undefined;
   private last: Promise<void> = Promise.resolve();
+  /** What the file was when this process read it; undefined: it has not looked. */
+  private known: string | undefined;
+  /** From the first write on. */
+  private lock: FolderLock | undefined;
 
   constructor(private readonly folder: string) {}
 
@@ -38,8 +49,12 @@ export class AdapterStore {
    * `onBroken` is told, and counts as none: the server starts, and nothing is lost that a person could mend.
    */
   async read(onBroken: (warning: string) => void): Promise<StoredAdapters> {
+    this.known = NO_FILE;
     try {
-      return await this.readFile();
+      const bytes = await this.readBytes();
+      const state = parseState(parseJsonObject(decodeText(bytes, FILE), FILE));
+      this.known = digestOf(bytes);
+      return state;
     } catch (error) {
       if (!(error instanceof StorageError)) throw error;
       if (error.reason !== 'missing') {
@@ -51,7 +66,10 @@ export class AdapterStore {
     }
   }
 
-  /** Resolves when this state, or a later one, is on the disk. States that another overtakes are not written. */
+  /**
+   * Resolves when this state, or a later one, is on the disk. States that another overtakes are not written. Rejects with
+   * TakenError where another process writes the file, or has written it since this one read it.
+   */
   save(state: StoredAdapters): Promise<void> {
     this.wanted = state;
     if (this.next === undefined) {
@@ -65,7 +83,14 @@ export class AdapterStore {
     return this.next;
   }
 
-  private async readFile(): Promise<StoredAdapters> {
+  /** Waits for what is being saved, and lets others write. */
+  async close(): Promise<void> {
+    await this.last;
+    await this.lock?.release();
+    this.lock = undefined;
+  }
+
+  private async readBytes(): Promise<Uint8Array> {
     const file = await BoundedFile.open(join(this.folder, FILE), FILE);
     try {
       if (file.size > MOST_BYTES) {
@@ -73,16 +98,42 @@ export class AdapterStore {
       }
       const bytes = new Uint8Array(file.size);
       await file.readInto(bytes, 0);
-      return parseState(parseJsonObject(decodeText(bytes, FILE), FILE));
+      return bytes;
     } finally {
       await file.close();
     }
   }
 
+  /** Makes the file this process's own to write. */
+  private async own(): Promise<void> {
+    if (this.lock !== undefined) return;
+    await mkdir(this.folder, { recursive: true });
+    const lock = await FolderLock.take(join(this.folder, LOCK), []);
+    try {
+      await this.checkKnown();
+    } catch (error) {
+      await lock.release();
+      throw error;
+    }
+    this.lock = lock;
+  }
+
+  private async checkKnown(): Promise<void> {
+    if (this.known === undefined) return;
+    const now = await this.readBytes().then(digestOf, (error: unknown) => {
+      if (error instanceof StorageError && error.reason === 'missing') return NO_FILE;
+      throw error;
+    });
+    if (now === this.known) return;
+    throw new TakenError(
+      `Expected ${join(this.folder, FILE)} to be what this server read, another one has written it since. Start this server again, or set GISTQL_DATA_DIR to another folder.`,
+    );
+  }
+
   private async write({ adapters, active }: StoredAdapters): Promise<void> {
     const head = `{"version":${VERSION},"active":${JSON.stringify(Object.fromEntries(active))},"adapters":[\n`;
     const text = `${head}${adapters.map((adapter) => this.textOf(adapter)).join(',\n')}\n]}\n`;
-    await mkdir(this.folder, { recursive: true });
+    await this.own();
     const temporary = join(this.folder, `${FILE}.tmp`);
     const file = await open(temporary, 'w');
     try {
@@ -111,6 +162,13 @@ export class AdapterStore {
       if (taken === undefined) return name;
     }
   }
+}
+
+/** Stands for the digest of a file that is not there. */
+const NO_FILE = 'none';
+
+function digestOf(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('hex');
 }
 
 /** Makes the new name last; systems that cannot open a folder keep names by themselves. */

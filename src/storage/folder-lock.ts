@@ -8,22 +8,28 @@ import { once } from 'node:events';
 import { link, rename, rm } from 'node:fs/promises';
 import { connect, createServer, type Server } from 'node:net';
 import { relative } from 'node:path';
-import { StorageError } from './storage-error.ts';
+import { StorageError, TakenError } from './storage-error.ts';
 
 /** Bytes of a socket's address that every system takes. */
 const MOST_PATH_BYTES = 100;
 
+/** What else than taking another folder a person may do about a database. */
+const DATABASE_WAYS = ['let both use a PostgreSQL (DATABASE_URL)'];
+
 export class FolderLock {
   private constructor(private readonly server: Server) {}
 
-  /** Takes the lock at `path`, a file that is made; throws StorageError when a living process has it. */
-  static async take(path: string): Promise<FolderLock> {
+  /**
+   * Takes the lock at `path`, a file that is made; throws TakenError when a living process has it. `ways`: what else
+   * than stopping that or taking another folder a person may do then.
+   */
+  static async take(path: string, ways: readonly string[] = DATABASE_WAYS): Promise<FolderLock> {
     const address = shortest(path);
     for (;;) {
       const server = await listen(address);
       if (server !== undefined) return new FolderLock(server);
-      if (await isAlive(address)) throw held(path);
-      await removeDead(address, path);
+      if (await isAlive(address)) throw held(path, ways);
+      await removeDead(address, path, ways);
     }
   }
 
@@ -34,10 +40,11 @@ export class FolderLock {
   }
 }
 
-function held(path: string): StorageError {
-  return new StorageError(
-    'invalid',
-    `Expected a data folder of this process's own, another one holds ${path}. Stop it, set GISTQL_DATA_DIR to another folder, or let both use a PostgreSQL (DATABASE_URL).`,
+function held(path: string, ways: readonly string[]): TakenError {
+  const all = ['Stop it', 'set GISTQL_DATA_DIR to another folder', ...ways];
+  const last = all.pop();
+  return new TakenError(
+    `Expected a data folder of this process's own, another one holds ${path}. ${all.join(', ')}, or ${last}.`,
   );
 }
 
@@ -63,7 +70,7 @@ async function listen(address: string): Promise<Server | undefined> {
   } catch (cause) {
     const { code } = cause as NodeJS.ErrnoException;
     if (code === 'EADDRINUSE') return undefined;
-    const advice = 'Set GISTQL_DATA_DIR to a folder of a local disk that this user may write, or use DATABASE_URL.';
+    const advice = 'Set GISTQL_DATA_DIR to a folder of a local disk that this user may write.';
     throw new StorageError('invalid', `Expected to lock ${address}, it cannot be made (${code}). ${advice}`, { cause });
   }
 }
@@ -84,7 +91,7 @@ async function isAlive(address: string): Promise<boolean> {
 }
 
 /** Of two processes that find the same dead lock one may be late, and move the other's living one: it puts that back. */
-async function removeDead(address: string, path: string): Promise<void> {
+async function removeDead(address: string, path: string, ways: readonly string[]): Promise<void> {
   const aside = `${address}.${randomUUID().slice(0, 8)}`;
   try {
     await rename(address, aside);
@@ -95,7 +102,7 @@ async function removeDead(address: string, path: string): Promise<void> {
   try {
     if (!(await isAlive(aside))) return;
     await link(aside, address);
-    throw held(path);
+    throw held(path, ways);
   } finally {
     await rm(aside, { force: true });
   }

@@ -12,6 +12,13 @@ export class StorageError extends Error {
   }
 }
 
+/** Another process has what only one may have. */
+export class TakenError extends StorageError {
+  constructor(message: string) {
+    super('invalid', message);
+  }
+}
+
 const QUOTED_LENGTH = 80;
 const QUOTED_ITEMS = 8;
 

@@ -4,6 +4,7 @@ import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { AdapterStore, type StoredAdapter, type StoredAdapters } from '../../src/storage/adapter-store.ts';
+import { TakenError } from '../../src/storage/storage-error.ts';
 import { seededNumbers } from '../support/seeded-numbers.ts';
 import { temporaryFolder } from '../support/tiny-model.ts';
 
@@ -48,21 +49,50 @@ async function setUp(t: TestContext): Promise<{ readonly folder: string; readonl
   return { folder, file: join(folder, 'adapters.json') };
 }
 
+function openStore(t: TestContext, folder: string): AdapterStore {
+  const store = new AdapterStore(folder);
+  t.after(() => store.close());
+  return store;
+}
+
 test('what was saved is what is read; without a file there is nothing', async (t) => {
   const { folder } = await setUp(t);
-  const store = new AdapterStore(folder);
+  const store = openStore(t, folder);
   assert.deepEqual(await store.read(failOnBroken), nothing);
   const state = stateOf(adapterOf('a'), adapterOf('b', 'other'));
   await store.save(state);
   assert.deepEqual(await new AdapterStore(folder).read(failOnBroken), state);
   await store.save(nothing);
   assert.deepEqual(await new AdapterStore(folder).read(failOnBroken), nothing);
+  await store.close();
   assert.deepEqual(await readdir(folder), ['adapters.json']);
+});
+
+test('of two servers with one folder the first that writes keeps it, and the other writes over nothing that it has not read', async (t) => {
+  const { folder } = await setUp(t);
+  const [first, second] = [new AdapterStore(folder), new AdapterStore(folder)];
+  for (const store of [first, second]) {
+    assert.deepEqual(await store.read(failOnBroken), nothing);
+    t.after(() => store.close());
+  }
+  const state = stateOf(adapterOf('a'));
+  await first.save(state);
+  const refused = (message: RegExp) => (error: unknown) => error instanceof TakenError && message.test(error.message);
+  await assert.rejects(
+    second.save(nothing),
+    refused(/another one holds .*adapters\.lock\. Stop it, or set GISTQL_DATA_DIR to another folder\.$/),
+  );
+  await first.save(state);
+  await first.close();
+  await assert.rejects(second.save(nothing), refused(/another one has written it since\. Start this server again/));
+  assert.deepEqual(await second.read(failOnBroken), state);
+  await second.save(nothing);
+  await assert.rejects(first.save(state), refused(/another one holds/));
 });
 
 test('many saves at once: each resolves when it or a later one is on the disk, and the last one stays', async (t) => {
   const { folder } = await setUp(t);
-  const store = new AdapterStore(folder);
+  const store = openStore(t, folder);
   const adapters = Array.from({ length: 40 }, (_, index) => adapterOf(`a${index}`));
   const saves = adapters.map(async (_, index) => {
     await store.save(stateOf(...adapters.slice(0, index + 1)));
@@ -75,7 +105,7 @@ test('many saves at once: each resolves when it or a later one is on the disk, a
 
 test('whoever reads while it is written reads one whole state or the other', async (t) => {
   const { folder, file } = await setUp(t);
-  const store = new AdapterStore(folder);
+  const store = openStore(t, folder);
   const [small, large] = [
     stateOf(adapterOf('a')),
     stateOf(...Array.from({ length: 500 }, (_, n) => adapterOf(`a${n}`))),
@@ -98,7 +128,7 @@ test('whoever reads while it is written reads one whole state or the other', asy
 
 test('what a write that was cut short left behind is not read, and a save that fails does not end saving', async (t) => {
   const { folder, file } = await setUp(t);
-  const store = new AdapterStore(folder);
+  const store = openStore(t, folder);
   const state = stateOf(adapterOf('a'));
   await store.save(state);
   await writeFile(`${file}.tmp`, (await readFile(file)).subarray(0, 40));
@@ -148,7 +178,7 @@ for (const [name, content, expected] of [
     const bytes = Buffer.isBuffer(content) || typeof content === 'string' ? content : JSON.stringify(content);
     await writeFile(file, bytes);
     const warnings: string[] = [];
-    const store = new AdapterStore(folder);
+    const store = openStore(t, folder);
     assert.deepEqual(await store.read((warning) => warnings.push(warning)), nothing);
     assert.match(warnings.join(), expected);
     assert.match(warnings.join(), /kept as adapters\.json\.broken-1/);
@@ -158,6 +188,7 @@ for (const [name, content, expected] of [
     await store.read(() => {});
     assert.deepEqual((await readdir(folder)).sort(), ['adapters.json.broken-1', 'adapters.json.broken-2']);
     await store.save(stateOf(adapterOf('a')));
+    await store.close();
     assert.deepEqual(await new AdapterStore(folder).read(failOnBroken), stateOf(adapterOf('a')));
   });
 }
@@ -172,7 +203,7 @@ test('a folder in its place is put aside like a broken file', async (t) => {
 
 test(`a file with any byte changed or cut is read as it is or put aside, never anything else (seed ${SEED})`, async (t) => {
   const { folder, file } = await setUp(t);
-  const store = new AdapterStore(folder);
+  const store = openStore(t, folder);
   await store.save(stateOf(adapterOf('a'), adapterOf('b')));
   const whole = await readFile(file);
   const next = seededNumbers(SEED);

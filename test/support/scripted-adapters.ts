@@ -132,6 +132,7 @@ export async function openAdapters(t: TestContext, options: ScriptedOptions = {}
     onWarning: (warning) => warnings.push(warning),
     stopping: stopping.signal,
   });
+  t.after(() => registry.close());
   return { registry, reader, clock, warnings, dataDir, stopping };
 }
 

@@ -1,5 +1,7 @@
 /** What the registry's file says: all adapters, those of models out of service too, and which one each model answers with. */
 import type { AdapterStore, StoredAdapter } from '../../storage/adapter-store.ts';
+import { TakenError } from '../../storage/storage-error.ts';
+import { RuntimeError } from '../errors.ts';
 import type { LoraTargets } from '../graph/lora.ts';
 
 /** Changes are in memory at once and on the disk with the next `save` that succeeds. */
@@ -64,8 +66,19 @@ export class AdapterRecords {
     return { modules, gains };
   }
 
-  save(): Promise<void> {
-    return this.store.save({ adapters: [...this.records.values()], active: new Map(this.active) });
+  /** Rejects with CONFLICT where another process writes the file. */
+  async save(): Promise<void> {
+    try {
+      await this.store.save({ adapters: [...this.records.values()], active: new Map(this.active) });
+    } catch (cause) {
+      if (cause instanceof TakenError) throw new RuntimeError('CONFLICT', cause.message, {}, { cause });
+      throw cause;
+    }
+  }
+
+  /** Waits for what is being saved, and lets other processes write. */
+  close(): Promise<void> {
+    return this.store.close();
   }
 
   /** Removes an adapter and saves; where that fails it is there still. False when there is no such adapter. */

@@ -85,6 +85,11 @@ export class AdapterRegistry implements AdapterDirectory, ModelAdapters {
     return new AdapterRegistry(options, records);
   }
 
+  /** Waits for what is being saved, and lets other processes write the registry's file. */
+  close(): Promise<void> {
+    return this.records.close();
+  }
+
   /** Bytes of adapters in memory. */
   get usedBytes(): number {
     return this.residency.usedBytes;

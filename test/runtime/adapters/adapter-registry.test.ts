@@ -373,6 +373,7 @@ test('an adapter whose folder is gone at the start is FAILED and told of, and st
   const { registry, reader, dataDir } = await setUp(t);
   await reader.write('x', { memoryBytes: 10, mark: 1 });
   await registry.load({ id: 'x', modelId: 'first', source: 'dir:x', activate: true });
+  await registry.close();
   const moved = await openAdapters(t, { dataDir });
   const model = await scriptedModel('first');
   await moved.registry.modelLoaded(model);
@@ -386,6 +387,7 @@ test('an adapter whose folder is gone at the start is FAILED and told of, and st
   );
   lease.release();
   await moved.registry.activate('first', null);
+  await moved.registry.close();
   const back = await openAdapters(t, { reader, dataDir });
   await back.registry.modelLoaded(await scriptedModel('first'));
   assert.equal(back.registry.find('x')?.status, 'ready');

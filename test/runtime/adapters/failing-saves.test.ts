@@ -31,6 +31,7 @@ async function setUp(t: TestContext): Promise<Setting> {
     ...parts,
     model,
     restart: async () => {
+      await registry.close();
       const again = await openAdapters(t, { reader, dataDir });
       await again.registry.modelLoaded(await scriptedModel('first'));
       return again.registry;
@@ -169,4 +170,22 @@ test('an adapter whose model is out of service and that cannot be forgotten is t
   registry.modelUnloaded('first');
   assert.equal(await registry.unload('a1'), true);
   assert.equal(await registry.unload('a1'), false);
+});
+
+test('where another server writes the file of adapters, changes are refused by name and this one goes on as it was', async (t) => {
+  const { registry, reader, dataDir, model } = await setUp(t);
+  const other = await openAdapters(t, { reader, dataDir });
+  const otherModel = await scriptedModel('first');
+  await other.registry.modelLoaded(otherModel);
+  const taken = { code: 'CONFLICT', message: /another one holds .*adapters\.lock/ };
+  await assert.rejects(other.registry.load({ id: 'a3', modelId: 'first', source: 'dir:x1' }), taken);
+  await assert.rejects(other.registry.activate('first', 'a1'), taken);
+  assert.deepEqual([other.registry.find('a3'), other.registry.activeOf('first')], [undefined, undefined]);
+  await registry.activate('first', 'a2');
+  await registry.close();
+  await assert.rejects(other.registry.activate('first', 'a1'), { code: 'CONFLICT', message: /written it since/ });
+  const again = await openAdapters(t, { reader, dataDir });
+  await again.registry.modelLoaded(model);
+  assert.equal(again.registry.activeOf('first')?.id, 'a2');
+  await again.registry.activate('first', 'a1');
 });
