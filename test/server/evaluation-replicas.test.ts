@@ -2,22 +2,31 @@
 import assert from 'node:assert/strict';
 import { after, before, type TestContext, test } from 'node:test';
 import pg from 'pg';
+import { EVALUATION_QUEUE } from '../../src/evaluation/runs/evaluations.ts';
+import { Notifications } from '../../src/jobs/notifications.ts';
+import { JobQueue } from '../../src/jobs/queue.ts';
+import { startWorker } from '../../src/runtime/start-worker.ts';
+import { Database } from '../../src/storage/database.ts';
+import type { StoredEvaluation } from '../../src/storage/evaluation-rows.ts';
+import { EvaluationStore } from '../../src/storage/evaluation-store.ts';
 import {
   CancelEvaluationDocument,
   EvaluationDocument,
   EvaluationsDocument,
   StartEvaluationDocument,
 } from '../generated/operations.ts';
-import { lastFirst } from '../support/cleanup.ts';
+import { type Cleanup, lastFirst } from '../support/cleanup.ts';
 import {
   assertWhole,
   comparable,
   decoding,
   follow,
+  loadAdapters,
   makePlace,
   ResumingSubscriber,
   samplesOf,
   startRun,
+  tableAtEnd,
   tableOf,
   template,
   tinyRows,
@@ -203,3 +212,94 @@ test('a PostgreSQL that is lost is told as such, whatever is asked, and asked ag
   await client.query(`alter database ${name} allow_connections true`);
   assert.equal((await server.data(EvaluationsDocument, {})).evaluations.totalCount, 1);
 });
+
+test('a process that lacks what a run needs leaves it to others, and fails it when none has it for a day', async (t) => {
+  const opened = await openPostgres(t);
+  if (opened === undefined) return;
+  const { cleanups, url } = opened;
+  const place = await makePlace(cleanups, { 'test.jsonl': tinyRows(6) });
+  const environment = { ...place.environment, DATABASE_URL: url };
+  let having = await startTestServer(cleanups, environment);
+  await loadAdapters(having);
+  const whole = await startRun(having);
+  const table = await tableAtEnd(having, whole);
+  await having.close();
+
+  const clock = new ManualClock();
+  const dataDir = await temporaryFolder(cleanups);
+  const lacking = await startTestServer(cleanups, { ...environment, GISTQL_DATA_DIR: dataDir }, { clock });
+  const runs = await RunsAgain.open(cleanups, url, whole);
+  const tryAgain = async (): Promise<void> => {
+    await runs.database.query("update gistql_jobs.job set start_after = now() where state = 'retry'");
+    await clock.advance(LOOK_MS);
+  };
+  /** A run that the server has left. */
+  const left = async (): Promise<string> => {
+    const id = await runs.create();
+    await settle(async () => {
+      const { rows } = await runs.database.query(
+        "select 1 from gistql_jobs.job where id = $1 and state = 'retry' and start_after > now()",
+        [id],
+      );
+      return rows.length > 0;
+    });
+    const { evaluation } = await lacking.data(EvaluationDocument, { id });
+    assert.deepEqual([evaluation?.status, evaluation?.samplesDone], ['QUEUED', 0]);
+    return id;
+  };
+  const cancelled = await left();
+  const { cancelEvaluation } = await lacking.data(CancelEvaluationDocument, { id: cancelled });
+  assert.equal(cancelEvaluation.status, 'CANCELLED');
+
+  const old = await left();
+  await runs.database.query("update gistql.evaluations set created_at = now() - interval '25 hours' where id = $1", [
+    old,
+  ]);
+  await settle(async () => {
+    await tryAgain();
+    return (await tableOf(lacking, old)).status === 'FAILED';
+  });
+  assert.match((await tableOf(lacking, old)).error ?? '', /Expected adapter one to be in service/);
+
+  const moved = await left();
+  having = await startTestServer(cleanups, environment);
+  await settle(async () => {
+    await tryAgain();
+    return (await tableOf(lacking, moved)).status === 'SUCCEEDED';
+  });
+  assert.equal(lacking.traces.length, 0);
+  assert.ok(having.traces.length > 0);
+  assert.deepEqual(comparable(await tableOf(having, moved)), comparable(table));
+});
+
+/** Makes runs like one that there is, without working on them. */
+class RunsAgain {
+  private constructor(
+    readonly database: Database,
+    private readonly queue: JobQueue,
+    private readonly like: StoredEvaluation,
+  ) {}
+
+  static async open(t: Cleanup, url: string, id: string): Promise<RunsAgain> {
+    const onError = (error: unknown): void => assert.fail(String(error));
+    const clock = new ManualClock();
+    const database = await Database.open({ url, folder: '', startWorker, onError });
+    t.after(() => database.close());
+    const notifications = await Notifications.open(database, { clock, onError });
+    t.after(() => notifications.close());
+    const queue = await JobQueue.open(database, { notifications, clock, queues: [EVALUATION_QUEUE], onError });
+    t.after(() => queue.close());
+    const like = await new EvaluationStore(database).get(id);
+    assert.ok(like);
+    return new RunsAgain(database, queue, like);
+  }
+
+  async create(): Promise<string> {
+    const { request, signature, dataset, split, fingerprint, samplesTotal } = this.like;
+    const run = { asked: null, request, signature, dataset, split, fingerprint, samplesTotal };
+    const created = await new EvaluationStore(this.database).create(run, (connection, id) =>
+      this.queue.send(connection, EVALUATION_QUEUE, id),
+    );
+    return created.run.id;
+  }
+}

@@ -28,7 +28,7 @@ export function evaluationKind(options: EvaluationKindOptions): RunKind<Evaluati
       const feed = new EventFeed({ source: evaluationEvents(store), notifications, clock });
       return {
         runs: new Evaluations({ ...options, store, queue, feed, summaries }),
-        work: new Evaluator({ ...options, store, summaries, notifications }).work,
+        work: new Evaluator({ ...options, store, summaries, notifications, isShared: !database.isEmbedded }).work,
       };
     },
   };

@@ -10,13 +10,19 @@ import type { Job, JobHandler } from '../../jobs/queue.ts';
 import { RuntimeError } from '../../runtime/errors.ts';
 import type { NewSample, StoredEvaluation } from '../../storage/evaluation-rows.ts';
 import type { EvaluationSummaries } from './evaluation-summaries.ts';
-import { type GenerationParts, RunGeneration } from './run-generation.ts';
+import { type GenerationParts, NotHere, RunGeneration } from './run-generation.ts';
 import { rescoreAll } from './run-rescoring.ts';
 
 interface EvaluatorParts extends GenerationParts {
   readonly summaries: EvaluationSummaries;
   readonly notifications: Notifications;
+  /** Whether other processes work on the same runs. */
+  readonly isShared: boolean;
 }
+
+/** A run that no process can begin for so long after it was made fails. */
+const PATIENCE_HOURS = 24;
+const HOUR_MS = 3_600_000;
 
 export class Evaluator {
   constructor(private readonly parts: EvaluatorParts) {}
@@ -36,9 +42,18 @@ export class Evaluator {
       if (job.signal.aborted) return;
       // what is nobody's fault, a database out of reach for instance, is tried again
       if (!(error instanceof RuntimeError)) throw error;
+      if (error instanceof NotHere && this.mayBeElsewhere(evaluation)) {
+        await store.leave(job.id);
+        throw new Error(`Evaluation ${job.id} is left to other processes. ${error.message}`, { cause: error });
+      }
       await store.fail(job.id, error.message);
     }
   };
+
+  /** A command has models and adapters that servers on its database have not, for one. */
+  private mayBeElsewhere({ createdAt }: StoredEvaluation): boolean {
+    return this.parts.isShared && Date.now() - createdAt.getTime() < PATIENCE_HOURS * HOUR_MS;
+  }
 
   /** Returns whether the run was cancelled. */
   private scoreAll(evaluation: StoredEvaluation, { signal: leaving }: Job): Promise<boolean> {

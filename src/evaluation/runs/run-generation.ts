@@ -2,6 +2,7 @@
 import { setMaxListeners } from 'node:events';
 import { patiently, serveModel } from '../../jobs/served-models.ts';
 import type { DatasetSelection } from '../../runtime/datasets/dataset-selection.ts';
+import { RuntimeError } from '../../runtime/errors.ts';
 import type { DatasetSample } from '../../storage/dataset-columns.ts';
 import type { NewSample, StoredEvaluation, StoredOutput } from '../../storage/evaluation-rows.ts';
 import type { EvaluationStore } from '../../storage/evaluation-store.ts';
@@ -26,6 +27,13 @@ export interface SampleSink {
   readonly signal: AbortSignal;
 }
 
+/** This process has not all that the run needs, or not as it was; another one may. */
+export class NotHere extends RuntimeError {
+  constructor({ code, message, details, cause }: RuntimeError) {
+    super(code, message, details, { cause });
+  }
+}
+
 export class RunGeneration {
   private readonly plan: EvaluationPlan;
   /** When a sample was stored last. */
@@ -39,9 +47,14 @@ export class RunGeneration {
     this.lastStored = parts.clock.now();
   }
 
-  /** Scores the samples that the run does not have yet, until the sink's signal. Resolves or rejects when nothing runs any more. */
+  /**
+   * Scores the samples that the run does not have yet, until the sink's signal. Resolves or rejects when nothing runs any
+   * more; with NotHere when it could not begin.
+   */
   async run(sink: SampleSink): Promise<void> {
-    const selection = await this.open(sink.signal);
+    const selection = await this.open(sink.signal).catch((error: unknown) => {
+      throw error instanceof RuntimeError ? new NotHere(error) : error;
+    });
     if (selection === undefined) return;
     const done = await this.parts.store.doneIndexes(this.evaluation.id);
     const places = new Map([...selection.indexes].map((index, place) => [index, place]));
