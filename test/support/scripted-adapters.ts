@@ -9,7 +9,7 @@ import { RuntimeError } from '../../src/runtime/errors.ts';
 import type { LoraWeights, WeightedAdapter } from '../../src/runtime/lora/lora-weights.ts';
 import type { ModelAdapters, ModelDirectory, ServedModel } from '../../src/runtime/models/served-model.ts';
 import type { LoadedAdapter } from '../../src/runtime/peft/read-adapter.ts';
-import { AdapterStore } from '../../src/storage/adapter-store.ts';
+import { AdapterStore, type StoredAdapters } from '../../src/storage/adapter-store.ts';
 import { ManualClock } from './manual-clock.ts';
 import { directoryOf, ScriptedEngine } from './scripted-engine.ts';
 import { temporaryFolder } from './tiny-model.ts';
@@ -87,6 +87,30 @@ export class ScriptedReader implements AdapterReader {
   }
 }
 
+/** The registry's file, written when the test lets it. */
+export class HeldStore extends AdapterStore {
+  private gate: Promise<void> = Promise.resolve();
+  private begun = (): void => {};
+
+  /** Holds the saves from now on until `resume`; `held` resolves when the first of them waits. */
+  hold(): { readonly held: Promise<void>; readonly resume: () => void } {
+    let resume = (): void => {};
+    this.gate = new Promise((resolve) => {
+      resume = resolve;
+    });
+    const held = new Promise<void>((resolve) => {
+      this.begun = resolve;
+    });
+    return { held, resume };
+  }
+
+  override async save(state: StoredAdapters): Promise<void> {
+    this.begun();
+    await this.gate;
+    await super.save(state);
+  }
+}
+
 /** The marks of the factors by which a model would answer now. */
 export function marksOf(model: ServedModel, weighted: readonly WeightedAdapter[]): readonly number[] {
   const { engine } = model;
@@ -101,6 +125,7 @@ export function marksOf(model: ServedModel, weighted: readonly WeightedAdapter[]
 export interface ScriptedAdapters {
   readonly registry: AdapterRegistry;
   readonly reader: ScriptedReader;
+  readonly store: HeldStore;
   readonly clock: ManualClock;
   readonly warnings: string[];
   readonly dataDir: string;
@@ -121,11 +146,12 @@ export async function openAdapters(t: TestContext, options: ScriptedOptions = {}
   const dataDir = options.dataDir ?? (await temporaryFolder(t));
   const reader = options.reader ?? new ScriptedReader(await temporaryFolder(t));
   const clock = new ManualClock();
+  const store = new HeldStore(dataDir);
   const warnings: string[] = [];
   const stopping = new AbortController();
   const registry = await AdapterRegistry.open({
     reader,
-    store: new AdapterStore(dataDir),
+    store,
     adaptersDir: reader.adaptersDir,
     residency: { budgetBytes, maxWaiting, waitMs: 1000, clock },
     maxAdapters,
@@ -133,7 +159,7 @@ export async function openAdapters(t: TestContext, options: ScriptedOptions = {}
     stopping: stopping.signal,
   });
   t.after(() => registry.close());
-  return { registry, reader, clock, warnings, dataDir, stopping };
+  return { registry, reader, store, clock, warnings, dataDir, stopping };
 }
 
 /** The adapters of models that have none; nothing is written. */

@@ -13,6 +13,7 @@ import { AdapterFeed } from './adapter-feed.ts';
 import { type ChosenAdapter, RegistryLease } from './adapter-lease.ts';
 import { AdapterRecords } from './adapter-records.ts';
 import { AdapterResidency, type ResidencyOptions } from './adapter-residency.ts';
+import { PendingWork } from './pending-work.ts';
 import {
   asBrokenFiles,
   badWeight,
@@ -70,6 +71,8 @@ export class AdapterRegistry implements AdapterDirectory, ModelAdapters {
   private readonly entries = new Map<string, AdapterEntry>();
   private readonly residency: AdapterResidency;
   private readonly feed = new AdapterFeed();
+  /** Loads and activations, by the id of their model. */
+  private readonly pending = new PendingWork();
 
   private constructor(
     private readonly options: AdapterRegistryOptions,
@@ -122,33 +125,12 @@ export class AdapterRegistry implements AdapterDirectory, ModelAdapters {
     return new RegistryLease(chosen, this.residency);
   }
 
-  async load({ id, modelId, source, name, activate = false }: LoadAdapterRequest): Promise<ServedAdapter> {
-    const side = this.sideOf(modelId);
-    const { model } = side;
-    this.checkNew(id, name ?? id);
-    const bringIn = (one: AdapterEntry): Promise<void> => this.bringIn(one);
-    const entry = new AdapterEntry({ id, name: name ?? id, model, source, bringIn });
-    this.entries.set(id, entry);
-    try {
-      await this.takeIn(entry);
-      if (activate) await this.saveActive(side, entry);
-      else {
-        await this.records.save();
-        this.enter(entry);
-      }
-    } catch (error) {
-      await this.giveUp(entry);
-      throw error;
-    }
-    return entry;
+  load(request: LoadAdapterRequest): Promise<ServedAdapter> {
+    return this.pending.run(request.modelId, () => this.loadNow(request));
   }
 
-  async activate(modelId: string, adapterId: string | null): Promise<void> {
-    const side = this.sideOf(modelId);
-    const entry = adapterId === null ? undefined : this.pick(side, adapterId, 'adapter');
-    if (entry?.status === 'failed') throw notNow(entry, 'adapter');
-    if (entry === side.active && entry?.id === this.records.activeOf(modelId)) return;
-    await this.saveActive(side, entry);
+  activate(modelId: string, adapterId: string | null): Promise<void> {
+    return this.pending.run(modelId, () => this.activateNow(modelId, adapterId));
   }
 
   async unload(id: string): Promise<boolean> {
@@ -165,6 +147,8 @@ export class AdapterRegistry implements AdapterDirectory, ModelAdapters {
   }
 
   async modelLoaded(model: ServedModel): Promise<void> {
+    // an adapter that is still being saved for the model's former self would be taken for one of this model's
+    await this.pending.settled(model.id);
     const side: ModelSide = { model, active: undefined, lastAsked: {} };
     const known = this.records.ofModel(model.id);
     const restored = await Promise.all(
@@ -193,6 +177,35 @@ export class AdapterRegistry implements AdapterDirectory, ModelAdapters {
       void this.residency.retire(entry);
       this.publish('unloaded', entry);
     }
+  }
+
+  private async loadNow({ id, modelId, source, name, activate = false }: LoadAdapterRequest): Promise<ServedAdapter> {
+    const side = this.sideOf(modelId);
+    const { model } = side;
+    this.checkNew(id, name ?? id);
+    const bringIn = (one: AdapterEntry): Promise<void> => this.bringIn(one);
+    const entry = new AdapterEntry({ id, name: name ?? id, model, source, bringIn });
+    this.entries.set(id, entry);
+    try {
+      await this.takeIn(entry);
+      if (activate) await this.saveActive(side, entry);
+      else {
+        await this.records.save();
+        this.enter(entry);
+      }
+    } catch (error) {
+      await this.giveUp(entry);
+      throw error;
+    }
+    return entry;
+  }
+
+  private async activateNow(modelId: string, adapterId: string | null): Promise<void> {
+    const side = this.sideOf(modelId);
+    const entry = adapterId === null ? undefined : this.pick(side, adapterId, 'adapter');
+    if (entry?.status === 'failed') throw notNow(entry, 'adapter');
+    if (entry === side.active && entry?.id === this.records.activeOf(modelId)) return;
+    await this.saveActive(side, entry);
   }
 
   /** From its files into memory. */
