@@ -139,7 +139,8 @@ export class SupervisedEngine<Facts = unknown> implements EngineClient {
         await this.replacing;
       }
     } catch (error) {
-      this.adapters.delete(key);
+      // a worker that was started again meanwhile may have it
+      this.dropAdapter(key);
       throw error;
     }
   }

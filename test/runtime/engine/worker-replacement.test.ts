@@ -149,6 +149,36 @@ test('a worker that ends itself while it would follow one that ended leaves the 
   assert.equal(engine.status, 'ready');
 });
 
+test('a worker that was started again with an adapter lets it go when the one to be started for it is not', async () => {
+  const { clock, workers, engine } = await startOverFakeWorkers();
+  const adding = engine.addAdapter('one', adapterOf('q'));
+  workers.starts[0]?.onEnded(new Error('crashed'));
+  await clock.advance(500);
+  const [, replacement, again] = workers.starts;
+  assert.deepEqual([...(again?.adapters.keys() ?? [])], ['one']);
+  again?.succeed();
+  await clock.advance(0);
+  replacement?.fail(new Error('no memory'));
+  await assert.rejects(adding, /no memory/);
+  assert.deepEqual([engine.status, again?.adapterLog], ['ready', ['-one']]);
+  await engine.addAdapter('one', adapterOf('q'));
+  assert.deepEqual(again?.adapterLog, ['-one', '+one']);
+});
+
+test('an adapter whose worker does not start is not given to the next one', async () => {
+  const { clock, workers, engine } = await startOverFakeWorkers();
+  const adding = engine.addAdapter('one', adapterOf('q'));
+  workers.starts[0]?.onEnded(new Error('crashed'));
+  await clock.advance(500);
+  const [, replacement, again] = workers.starts;
+  replacement?.fail(new Error('no memory'));
+  await assert.rejects(adding, /no memory/);
+  // it was started with the adapter, and comes into service without
+  again?.succeed();
+  await clock.advance(0);
+  assert.deepEqual([engine.status, again?.adapterLog], ['ready', ['-one']]);
+});
+
 test('an adapter of the output head alone needs no new worker', async () => {
   const { workers, engine } = await startOverFakeWorkers();
   await engine.addAdapter('factors', adapterOf('lm_head'));
