@@ -1,6 +1,6 @@
 /** A training in its own process: killed at any time it goes on, and what ends it is told apart. */
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { constants, getPriority } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -8,6 +8,8 @@ import { test } from 'node:test';
 import { RuntimeError } from '../../../src/runtime/errors.ts';
 import type { TrainingProgress } from '../../../src/training/run/trainer-protocol.ts';
 import { runTraining } from '../../../src/training/run/training-process.ts';
+import { type Cleanup, lastFirst } from '../../support/cleanup.ts';
+import { temporaryFolder } from '../../support/tiny-model.ts';
 import {
   elsewhere,
   eventsOf,
@@ -116,4 +118,27 @@ test('a folder that cannot be written fails the run with the reason, and its che
   await mkdir(dirname(dirname(training.places.output)), { recursive: true });
   await writeFile(dirname(training.places.output), '');
   await assert.rejects(run(training, { stored: new Map() }), { name: 'RuntimeError', message: /ENOTDIR|EEXIST/ });
+});
+
+/** A file system of so many kibibytes; undefined where this user may not make one. */
+async function smallDisk(t: Cleanup, kibibytes: number): Promise<string | undefined> {
+  const folder = await temporaryFolder(t);
+  const made = spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${kibibytes}k`, 'tmpfs', folder]);
+  if (made.status !== 0) return undefined;
+  t.after(() => spawnSync('umount', [folder]));
+  return folder;
+}
+
+test('a full disk fails the run and says so; with room it goes on from its last checkpoint', async (t) => {
+  const cleanup = lastFirst(t);
+  const training = await tinyTraining(cleanup, { full: true, optimization: { maxSteps: 300 } });
+  // room for one checkpoint, and not for the next beside it
+  const disk = await smallDisk(cleanup, 150);
+  if (disk === undefined) return t.skip('needs to mount a small file system (root)');
+  const small = { ...training, places: { ...training.places, checkpoints: join(disk, 'checkpoints') } };
+  await assert.rejects(run(small, { stored: new Map() }), { name: 'RuntimeError', message: /the disk is full/ });
+  spawnSync('mount', ['-o', 'remount,size=1m', disk]);
+  const stored = new Map<string, TrainingProgress>();
+  assert.equal(await run(small, { stored }), 'finished');
+  assert.ok((eventsOf([...stored.values()], 'prepared')[0]?.step ?? 0) >= 1);
 });
