@@ -4,7 +4,7 @@ import type { ModelConfig } from '../runtime/models/model-config.ts';
 import { HEAD_PATH, type LinearModule, t5LinearModules } from '../runtime/models/t5-modules.ts';
 
 /** The one name that means every matrix but the output head. */
-export const ALL_LINEAR = 'all-linear';
+const ALL_LINEAR = 'all-linear';
 /** What PEFT adapts of a T5 when nothing is named. */
 export const DEFAULT_TARGET_MODULES: readonly string[] = ['q', 'v'];
 
