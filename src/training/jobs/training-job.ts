@@ -26,7 +26,7 @@ interface TrainingJobParts extends TrainingParts {
 
 /** Processes of a run that may end one after the other without a new step: then it is the run that ends them. */
 const MOST_DEATHS = 3;
-const RESTART_MS = 1000;
+const RESTART_MS = 100;
 
 export class TrainingJob {
   constructor(private readonly parts: TrainingJobParts) {}
