@@ -40,7 +40,25 @@ function timeTable(besideCount: number, { stay, again, back, swap, activate }: S
   );
 }
 
-export function formatSwapReport({ facts, settings }: SwapResult): string {
+function stepTable({ besideCount, largest, times }: SwapResult['steps']): string {
+  const row = (name: string, values: readonly number[]): readonly string[] => {
+    const summary = summarizeLatencies(values);
+    if (summary === undefined) return [name, '0', '', '', ''];
+    const numbers = [summary.p50Ms, summary.p95Ms, Math.max(...values)].map((value) => value.toFixed(2));
+    return [name, String(values.length), ...numbers];
+  };
+  return numberTable(
+    [`steps of ${besideCount} running requests, in ms`, 'steps', 'p50', 'p95', 'greatest'],
+    [
+      row('nothing comes', times.alone),
+      row('a request of an adapter in memory joins', times.joining),
+      row(`an adapter is loaded (${largest})`, times.loading),
+      row('the first request of that one joins', times.arriving),
+    ],
+  );
+}
+
+export function formatSwapReport({ facts, settings, steps }: SwapResult): string {
   const tables = settings.map(({ besideCount, times }) => timeTable(besideCount, times));
-  return [factTable('swap', Object.entries(facts)), ...tables].join('\n\n');
+  return [factTable('swap', Object.entries(facts)), ...tables, stepTable(steps)].join('\n\n');
 }

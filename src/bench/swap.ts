@@ -5,14 +5,16 @@
 import { readdir } from 'node:fs/promises';
 import type { Config } from '../config.ts';
 import type { Services } from '../context.ts';
-import { parseSamplingParams } from '../runtime/decoding/parse-sampling-params.ts';
-import type { SamplingParams } from '../runtime/decoding/sampling-params.ts';
+import type { ServedAdapter } from '../runtime/adapters/served-adapter.ts';
 import { invariant } from '../runtime/errors.ts';
 import type { ServedModel } from '../runtime/models/served-model.ts';
 import { defaultModelRequest } from '../services.ts';
+import { mebibytes } from '../storage/byte-size.ts';
 import { writeDialogue } from './dialogue-writer.ts';
 import { machineFacts } from './load-facts.ts';
 import { SeededRandom } from './seeded-random.ts';
+import { greedyParams } from './swap-requests.ts';
+import { measureSteps, type StepTimes } from './swap-steps.ts';
 
 export interface SwapOptions {
   readonly config: Config;
@@ -44,6 +46,8 @@ export interface SwapTimes {
 export interface SwapResult {
   readonly facts: Readonly<Record<string, string>>;
   readonly settings: readonly { readonly besideCount: number; readonly times: SwapTimes }[];
+  /** Beside the running requests of the last setting. */
+  readonly steps: { readonly besideCount: number; readonly largest: string; readonly times: StepTimes };
 }
 
 type Kind = Exclude<keyof SwapTimes, 'activate'>;
@@ -58,6 +62,7 @@ const ORDERS: readonly (readonly Kind[])[] = [
 
 const MOST_ADAPTERS = 16;
 const WARM_UP_ROUNDS = 12;
+const MOST_LOADS = 20;
 const SOURCE_TOKENS = 128;
 const DIALOGUE_TURNS = 24;
 /** Long enough that many rounds fit into one request. */
@@ -78,7 +83,32 @@ export async function measureSwaps(options: SwapOptions): Promise<SwapResult> {
     const times = await probe.measure({ roundCount, besideCount, signal, onProgress });
     settings.push({ besideCount, times });
   }
-  return { facts: factsOf(options, model, adapterIds, ids.length), settings };
+  const facts = factsOf(options, model, adapterIds, ids.length);
+  return { facts, settings, steps: await measureLargest(options, model, adapterIds, ids) };
+}
+
+/** Loads the largest adapter again and again, beside as many requests as in the last setting. */
+async function measureLargest(
+  { services, roundCount, beside, signal, onProgress }: SwapOptions,
+  model: ServedModel,
+  adapterIds: readonly string[],
+  promptTokenIds: readonly number[],
+): Promise<SwapResult['steps']> {
+  const sizeOf = ({ facts }: ServedAdapter): number => facts.memoryBytes;
+  const [largest, ...others] = services.adapters.list(model.id).toSorted((a, b) => sizeOf(b) - sizeOf(a));
+  invariant(largest !== undefined, 'adapters are loaded');
+  const { id, source, facts } = largest;
+  const ids = adapterIds.filter((one) => others.some((other) => other.id === one));
+  const besideCount = Math.max(1, ...beside);
+  await services.adapters.activate(model.id, null);
+  const rounds = Math.min(roundCount, MOST_LOADS);
+  onProgress(`${besideCount} beside: ${source} is loaded ${rounds} times`);
+  const times = await measureSteps({
+    ...{ services, model, adapterIds: [ids[0] ?? id, ids[1] ?? ids[0] ?? id], largest: { id, source } },
+    ...{ promptTokenIds, besideCount, roundCount: rounds, signal },
+  });
+  const size = `${mebibytes(facts.memoryBytes)}: ${facts.method} of rank ${facts.rank} on ${facts.modules.length} matrices`;
+  return { besideCount, largest: size, times };
 }
 
 function factsOf(
@@ -227,12 +257,4 @@ class SwapProbe {
     const id = String(this.requestCount++);
     return { id, promptTokenIds: this.promptTokenIds, params: greedyParams(tokenCount, this.model.maxRows) };
   }
-}
-
-/** Exactly so many tokens. */
-function greedyParams(tokenCount: number, maxRows: number): SamplingParams {
-  return parseSamplingParams(
-    { maxNewTokens: tokenCount, minNewTokens: tokenCount },
-    { defaults: {}, badWordsIds: [], drawSeed: () => 0, maxRows, logprobs: false },
-  );
 }

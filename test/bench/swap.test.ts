@@ -21,7 +21,7 @@ async function setUp(t: TestContext, adapterCount: number): Promise<SwapOptions>
     GISTQL_DATA_DIR: await temporaryFolder(t),
   });
   const signal = new AbortController().signal;
-  return { config, services, roundCount: ROUNDS, beside: [0, 2], seed: 1, signal, onProgress: () => {} };
+  return { config, services, roundCount: ROUNDS, beside: [0, 3], seed: 1, signal, onProgress: () => {} };
 }
 
 test('every round measures a swap and three requests without one, alone and beside others, and nothing is kept', async (t) => {
@@ -29,7 +29,7 @@ test('every round measures a swap and three requests without one, alone and besi
   const result = await measureSwaps(options);
   assert.deepEqual(
     result.settings.map(({ besideCount }) => besideCount),
-    [0, 2],
+    [0, 3],
   );
   for (const { times } of result.settings) {
     for (const [kind, values] of Object.entries(times)) {
@@ -41,7 +41,14 @@ test('every round measures a swap and three requests without one, alone and besi
   assert.match(report, /^\| adapters \| 3: LORA of rank 4 on q, v \|$/m);
   assert.match(report, /^\| nothing else running, 4 swaps \| p50 ms \| 95 % of p50 \| p95 ms \|$/m);
   assert.match(report, /^\| first token, right after a swap \| [\d.]+ \| [\d.]+ to [\d.]+ \| [\d.]+ \|$/m);
-  assert.match(report, /^\| beside 2 running requests, 4 swaps \|/m);
+  assert.match(report, /^\| beside 3 running requests, 4 swaps \|/m);
+  for (const [phase, values] of Object.entries(result.steps.times)) {
+    for (const value of values) assert.ok(Number.isFinite(value) && value >= 0, phase);
+  }
+  // a tiny adapter may come between two steps
+  assert.ok(result.steps.times.alone.length >= 20 * ROUNDS);
+  assert.match(report, /^\| steps of 3 running requests, in ms \| steps \| p50 \| p95 \| greatest \|$/m);
+  assert.match(report, /^\| an adapter is loaded \(\d+\.\d MiB: LORA of rank 4 on \d+ matrices\) \| \d+ \|/m);
   const { adapters, models } = options.services;
   assert.equal(models.get().engine.pendingCount, 0);
   for (const { id } of adapters.list()) assert.equal(await adapters.unload(id), true);
@@ -51,7 +58,8 @@ test('an end that comes early leaves what was measured until then', async (t) =>
   const options = await setUp(t, 2);
   const result = await measureSwaps({ ...options, signal: AbortSignal.abort() });
   assert.deepEqual(result.settings[1]?.times, { stay: [], again: [], back: [], swap: [], activate: [] });
-  assert.match(formatSwapReport(result), /^\| beside 2 running requests, 0 swaps \|/m);
+  assert.deepEqual(result.steps.times, { alone: [], joining: [], loading: [], arriving: [] });
+  assert.match(formatSwapReport(result), /^\| beside 3 running requests, 0 swaps \|/m);
 });
 
 test('one adapter is too few, and a folder that is not there has none', async (t) => {
