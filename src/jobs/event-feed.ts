@@ -8,7 +8,7 @@ import type { Notifications } from './notifications.ts';
 import { unknownRun } from './run-requests.ts';
 
 /** Items of a run, and the run as it was before they were read. */
-export interface RunPage<Run, Item> {
+interface RunPage<Run, Item> {
   readonly run: Run;
   readonly items: readonly Item[];
 }

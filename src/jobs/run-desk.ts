@@ -14,7 +14,7 @@ import { Notifications } from './notifications.ts';
 import { type JobHandler, JobQueue } from './queue.ts';
 
 /** What runs are kept in, told by and worked off. */
-export interface RunFoundation {
+interface RunFoundation {
   readonly database: Database;
   readonly notifications: Notifications;
   readonly queue: JobQueue;

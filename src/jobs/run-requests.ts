@@ -33,6 +33,6 @@ export function unknownRun(noun: string, id: string): RuntimeError {
   return new RuntimeError('NOT_FOUND', message, { argument: 'id' });
 }
 
-export function article(noun: string): string {
+function article(noun: string): string {
   return `${/^[aeiou]/.test(noun) ? 'an' : 'a'} ${noun}`;
 }

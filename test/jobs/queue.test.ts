@@ -127,6 +127,32 @@ databaseTest('a handler that rejects is tried again later; others go first', asy
   await replica.reaches(failing, 'completed');
 });
 
+databaseTest(
+  'a run that is sent again has another job, also while the one before is about to end',
+  async (t, { empty }) => {
+    const replica = await Replica.open(t, await empty());
+    const id = await replica.send();
+    const first = await replica.at(0);
+    await replica.send(id);
+    const again = (): Promise<void> =>
+      replica.database.transaction((connection) => replica.queue.sendAgain(connection, NAME, id));
+    await again();
+    first.end();
+    const second = await replica.at(1);
+    assert.equal(second.job.id, id);
+    second.end();
+    await settle(async () => Object.values(await replica.states()).every((state) => state === 'completed'));
+    await again();
+    const third = await replica.at(2);
+    assert.equal(third.job.id, id);
+    third.end();
+    await settle(
+      async () => Object.values(await replica.states()).filter((state) => state === 'completed').length === 3,
+    );
+    assert.equal(replica.works.length, 3);
+  },
+);
+
 databaseTest('a process that stops lets go of its job, and the next one has it at once', async (t, { empty }) => {
   const database = await empty();
   const first = await Replica.open(t, database);

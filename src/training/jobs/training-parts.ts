@@ -24,7 +24,7 @@ export type TrainingRunner = (
 ) => Promise<'finished' | 'stopped'>;
 
 /** Where things of all trainings are. */
-export interface TrainingFolders {
+interface TrainingFolders {
   readonly models: ModelDirectories;
   readonly datasets: DatasetDirectories;
   /** Adapters that come out go there; models go to `models.models`. */
