@@ -16,7 +16,7 @@ export interface StepTimes {
   readonly arriving: readonly number[];
 }
 
-export type StepPhase = keyof StepTimes;
+type StepPhase = keyof StepTimes;
 
 export interface StepOptions {
   readonly services: Services;
