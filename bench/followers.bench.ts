@@ -48,6 +48,7 @@ function outputOf(variant: number, sample: number): StoredOutput {
     summary: textOf(SUMMARY_LENGTH, sample),
     completionTokens: 25,
     latencyMs: 100.5,
+    truncated: false,
     warnings: [],
     rouge: { rouge1: score(1), rouge2: score(2), rougeL: score(3), rougeLsum: score(4) },
   };

@@ -15,6 +15,8 @@ export interface EvaluateArguments {
   /** Null: all. */
   readonly references: readonly number[] | null;
   readonly useStemmer: boolean;
+  /** Undefined: as many as the number of variants asks for. */
+  readonly signPatterns: number | undefined;
   readonly idempotencyKey: string | null;
   readonly variants: readonly VariantSpec[];
   /** Whether the result is printed as one JSON object. */
@@ -32,6 +34,7 @@ export const EVALUATE_USAGE = `gistql evaluate --dataset NAME --variant SPEC [--
   --sample-seed N       whole number that decides which samples are drawn
   --references 0,1      reference sets by index, the best counts for each metric; default: all
   --no-stemmer          compares words as they are, not their stems
+  --sign-patterns N     of each randomization test, 1,000 to 10,000,000; default: 10,000 for each variant but the first
   --idempotency-key K   the same key and command give the same run; one that was left unfinished goes on
   --export FILE         writes the samples to FILE.jsonl or FILE.csv; may be given several times
   --json                prints one JSON object instead of the tables
@@ -65,7 +68,8 @@ const SEE_HELP = 'See gistql evaluate --help.';
 export function readEvaluateArguments(written: readonly string[]): EvaluateArguments | undefined {
   const values = readOptions(written);
   if (values.help) return undefined;
-  const { dataset, split, limit, 'sample-seed': seed, references, 'idempotency-key': idempotencyKey } = values;
+  const { dataset, split, limit, 'sample-seed': seed, references } = values;
+  const { 'idempotency-key': idempotencyKey, 'sign-patterns': signPatterns } = values;
   if (dataset === undefined) throw new Error(`Expected --dataset NAME, none came. ${SEE_HELP}`);
   if (values.variant.length === 0) {
     throw new Error(`Expected at least one --variant, none came, as in --variant label=greedy. ${SEE_HELP}`);
@@ -78,6 +82,10 @@ export function readEvaluateArguments(written: readonly string[]): EvaluateArgum
     sampleSeed: seed === undefined ? null : readWhole('--sample-seed', seed, { low: 0, high: LARGEST_SEED }),
     references: references === undefined ? null : readReferences(references),
     useStemmer: !values['no-stemmer'],
+    signPatterns:
+      signPatterns === undefined
+        ? undefined
+        : readWhole('--sign-patterns', signPatterns, { low: 1000, high: 10_000_000 }),
     idempotencyKey: idempotencyKey ?? null,
     variants: values.variant.map(parseVariantSpec),
     json: values.json,
@@ -97,6 +105,7 @@ function readOptions(written: readonly string[]) {
         'sample-seed': { type: 'string' },
         references: { type: 'string' },
         'no-stemmer': { type: 'boolean', default: false },
+        'sign-patterns': { type: 'string' },
         'idempotency-key': { type: 'string' },
         export: { type: 'string', multiple: true, default: [] },
         json: { type: 'boolean', default: false },

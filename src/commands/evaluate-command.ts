@@ -60,7 +60,7 @@ export async function runEvaluateCommand(written: readonly string[]): Promise<vo
 /** Returns the exit code. */
 async function evaluate(command: Command): Promise<number> {
   const { asked, services, loader, display } = command;
-  const { dataset, split, limit, sampleSeed, references, useStemmer, idempotencyKey } = asked;
+  const { dataset, split, limit, sampleSeed, references, useStemmer, signPatterns, idempotencyKey } = asked;
   // a run that another process left goes on as soon as the database is open, with models that are there by then
   await loader.loadModels(asked.variants);
   // and adapters are registered only in a data folder that no server has
@@ -68,7 +68,8 @@ async function evaluate(command: Command): Promise<number> {
   let isUnfinished = false;
   try {
     const variants = await loader.load(asked.variants, dataset, split);
-    const request = { dataset, split, limit, sampleSeed, references, useStemmer, variants };
+    const statistics = signPatterns === undefined ? {} : { signPatterns };
+    const request = { dataset, split, limit, sampleSeed, references, useStemmer, ...statistics, variants };
     const started = await evaluations.start(request, idempotencyKey);
     isUnfinished = true;
     display.say(`Evaluation ${started.id}: ${started.samplesTotal} samples of ${dataset}/${split}.`);

@@ -26,6 +26,8 @@ export interface ComparisonRequest {
   readonly variants: readonly Variant[];
   /** As in SummaryRequest. */
   readonly logprobs?: boolean;
+  /** What becomes of texts that are too long to be scored: an error, or 0 and a warning. Default: refuse. */
+  readonly onTooLong?: 'refuse' | 'warn';
 }
 
 interface ComparedSummary {
@@ -65,7 +67,7 @@ export async function prepareComparison(
   checkVariants(request.variants);
   const variants = await prepareAll(parts.summarizer, request);
   try {
-    await checkReference(parts, request);
+    if (request.onTooLong !== 'warn') await checkReference(parts, request);
   } catch (error) {
     discardAll(variants);
     throw error;
@@ -108,13 +110,16 @@ async function checkReference(
   { models, rouge }: ComparisonParts,
   { references, variants }: ComparisonRequest,
 ): Promise<void> {
+  await ofReference(() => rouge.checkReferences(references, mostNewTokens(models, variants), 1));
+}
+
+/** Tokens of the longest summary that variants may write. */
+export function mostNewTokens(models: ModelDirectory, variants: readonly Variant[]): number {
   const counts = variants.map(
     ({ modelId, decoding }) =>
       decoding?.maxNewTokens ?? models.get(modelId).generationDefaults.maxNewTokens ?? DEFAULT_MAX_NEW_TOKENS,
   );
-  for (const reference of references) {
-    await ofReference(() => rouge.checkReference(reference, Math.max(...counts)));
-  }
+  return Math.max(...counts);
 }
 
 async function prepareAll(
@@ -174,9 +179,10 @@ async function runAll(
 function score(
   scorer: RougeScorer,
   prediction: string,
-  { references, useStemmer = true }: ComparisonRequest,
+  { references, useStemmer = true, onTooLong }: ComparisonRequest,
 ): Promise<RougeScores> {
-  return ofReference(() => scorer.scoreInTurns({ prediction, references, useStemmer }));
+  const request = { prediction, references, useStemmer };
+  return onTooLong === 'warn' ? scorer.scoreOrWarn(request) : ofReference(() => scorer.scoreInTurns(request));
 }
 
 /** What ROUGE refuses is the reference's fault, under the name that it has here. */

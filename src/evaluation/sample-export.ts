@@ -22,11 +22,12 @@ export function findExportFormat(extension: string): ExportFormat | undefined {
 /** One object a sample, in the form that GraphQL's samples have. */
 async function* writeJsonLines(samples: AsyncIterable<StoredSample>): AsyncGenerator<string, void, void> {
   for await (const { index, sampleId, text, references, outputs } of samples) {
-    const exported = outputs.map(({ rouge, warnings, label, summary, completionTokens, latencyMs }) => ({
+    const exported = outputs.map(({ rouge, warnings, label, summary, completionTokens, latencyMs, truncated }) => ({
       label,
       summary,
       completionTokens,
       latencyMs,
+      truncated,
       rouge: { ...rouge, warnings },
     }));
     yield `${JSON.stringify({ index, sampleId, text, references, outputs: exported })}\n`;
@@ -59,6 +60,7 @@ const columns: readonly Column[] = [
   ),
   { name: 'completionTokens', cell: (_, { completionTokens }) => completionTokens },
   { name: 'latencyMs', cell: (_, { latencyMs }) => latencyMs },
+  { name: 'truncated', cell: (_, { truncated }) => String(truncated ?? '') },
   { name: 'warnings', cell: (_, { warnings }) => JSON.stringify(warnings) },
   { name: 'summary', cell: (_, { summary }) => summary },
   { name: 'references', cell: ({ references }) => JSON.stringify(references) },

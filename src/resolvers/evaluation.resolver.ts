@@ -63,7 +63,7 @@ export class EvaluationResolver {
     @Arg('input', () => StartEvaluationInput) input: StartEvaluationInput,
     @Ctx() { services }: Context,
   ): Promise<Evaluation> {
-    const { dataset, split, limit, sampleSeed, references, useStemmer, variants, idempotencyKey } = input;
+    const { dataset, split, limit, sampleSeed, references, useStemmer, signPatterns, variants, idempotencyKey } = input;
     const request = {
       dataset,
       split: split ?? 'test',
@@ -71,6 +71,7 @@ export class EvaluationResolver {
       sampleSeed: sampleSeed ?? null,
       references: references ?? null,
       useStemmer: useStemmer ?? true,
+      ...(signPatterns === null || signPatterns === undefined ? {} : { signPatterns }),
       variants: variants.map(toVariant),
     };
     return toEvaluation(await (await services.evaluations.open()).start(request, idempotencyKey ?? null));
@@ -83,8 +84,13 @@ export class EvaluationResolver {
     @Arg('input', () => RescoreEvaluationInput) input: RescoreEvaluationInput,
     @Ctx() { services }: Context,
   ): Promise<Evaluation> {
-    const { id, references, useStemmer, idempotencyKey } = input;
-    const request = { id, references: references ?? null, useStemmer: useStemmer ?? true };
+    const { id, references, useStemmer, signPatterns, idempotencyKey } = input;
+    const request = {
+      id,
+      references: references ?? null,
+      useStemmer: useStemmer ?? true,
+      ...(signPatterns === null || signPatterns === undefined ? {} : { signPatterns }),
+    };
     return toEvaluation(await (await services.evaluations.open()).rescore(request, idempotencyKey ?? null));
   }
 

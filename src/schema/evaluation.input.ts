@@ -31,6 +31,13 @@ export class StartEvaluationInput {
   @Field(() => Boolean, { nullable: true, defaultValue: true })
   readonly useStemmer?: boolean | null;
 
+  @Field(() => Int, {
+    nullable: true,
+    description:
+      'Of each randomization test, 1,000 to 10,000,000: its smallest p-value is 1 / (this + 1), before Holm. Default: 10,000 for each variant but the baseline, so that 0.0004 is in reach after Holm.',
+  })
+  readonly signPatterns?: number | null;
+
   @Field(() => String, {
     nullable: true,
     description: 'The same key gives the same run; with another request it is refused with CONFLICT.',
@@ -51,6 +58,13 @@ export class RescoreEvaluationInput {
 
   @Field(() => Boolean, { nullable: true, defaultValue: true })
   readonly useStemmer?: boolean | null;
+
+  @Field(() => Int, {
+    nullable: true,
+    description:
+      'Of each randomization test, 1,000 to 10,000,000: its smallest p-value is 1 / (this + 1), before Holm. Default: those of the other run.',
+  })
+  readonly signPatterns?: number | null;
 
   @Field(() => String, { nullable: true })
   readonly idempotencyKey?: string | null;

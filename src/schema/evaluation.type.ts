@@ -120,6 +120,12 @@ export class EvaluationOutput {
   @Field(() => Float, { description: 'From the moment when it was given rows of the batch.' })
   readonly latencyMs!: number;
 
+  @Field(() => Boolean, {
+    nullable: true,
+    description: 'Whether the dialogue was cut to what the model takes; null in runs of before this was stored.',
+  })
+  readonly truncated!: boolean | null;
+
   @Field(() => Int)
   readonly completionTokens!: number;
 }

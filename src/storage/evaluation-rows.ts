@@ -20,6 +20,8 @@ export interface StoredOutput {
   readonly summary: string;
   readonly completionTokens: number;
   readonly latencyMs: number;
+  /** Whether the text was cut to what the model takes; null in runs of before that was stored. */
+  readonly truncated: boolean | null;
   readonly rouge: StoredScores;
   /** As RougeScores has them. */
   readonly warnings: readonly string[];
@@ -86,7 +88,7 @@ export function sampleOf(row: typeof evaluationSamples.$inferSelect): StoredSamp
     references: row.referenceTexts as readonly string[],
     outputs: (row.outputs as readonly PlainOutput[]).flatMap((output, variant) => {
       const scores = rouge[variant];
-      return scores === undefined ? [] : [{ ...output, rouge: scores }];
+      return scores === undefined ? [] : [{ ...output, truncated: output.truncated ?? null, rouge: scores }];
     }),
   };
 }

@@ -17,6 +17,7 @@ test('what is left out takes its default', () => {
     sampleSeed: null,
     references: null,
     useStemmer: true,
+    signPatterns: undefined,
     idempotencyKey: null,
     variants: [{ label: 'a', model: undefined, adapters: undefined, template: undefined, shotCount: 0, decoding: {} }],
     json: false,
@@ -25,7 +26,8 @@ test('what is left out takes its default', () => {
 });
 
 test('everything can be given', () => {
-  const more = '--split dev --limit 5 --sample-seed 3 --references 2,0 --no-stemmer --idempotency-key k --json';
+  const more =
+    '--split dev --limit 5 --sample-seed 3 --references 2,0 --no-stemmer --sign-patterns 5000 --idempotency-key k --json';
   const files = ['--export', 'a.csv', '--export', 'b/c.jsonl'];
   const read = readEvaluateArguments([...least, '--variant', 'beams=2', ...more.split(' '), ...files]);
   assert.deepEqual(
@@ -37,6 +39,7 @@ test('everything can be given', () => {
       sampleSeed: 3,
       references: [2, 0],
       useStemmer: false,
+      signPatterns: 5000,
       idempotencyKey: 'k',
       variants: ['a', 'beams=2'],
       json: true,
@@ -57,6 +60,7 @@ test('what cannot be is refused, saying what was expected', () => {
   refuses([...least, '--limit', '0'], /Expected --limit to be a number from 1/);
   refuses([...least, '--limit', '1.5'], /Expected --limit to be a whole number/);
   refuses([...least, '--sample-seed', 'x'], /Expected --sample-seed to be a number from 0/);
+  refuses([...least, '--sign-patterns', '999'], /Expected --sign-patterns to be a number from 1000/);
   refuses([...least, '--references', '0,'], /Expected --references to be indexes like 0,1, "0," came/);
   refuses([...least, '--export', 'samples.xlsx'], /Expected --export to name a file that ends in \.jsonl or \.csv/);
   refuses([...least, '--export', 'samples'], /that ends in \.jsonl or \.csv/);

@@ -237,6 +237,12 @@ test('a reference that turns out to take too long is refused by its own name', a
     assert.match(error.message, /^Variant "elsewhere": Expected texts/);
     return true;
   });
+  // a run does not end for that
+  const comparison = await (await prepare({ ...ask([short], reference), onTooLong: 'warn' })).run();
+  const { rouge } = comparison.summaries[0] ?? assert.fail();
+  const zero = { precision: 0, recall: 0, fmeasure: 0 };
+  assert.deepEqual([rouge?.rouge1, rouge?.rougeLsum], [zero, zero]);
+  assert.match(rouge?.warnings.join() ?? '', /too long to be compared/);
   await assertFree(registry);
 });
 

@@ -133,6 +133,8 @@ test('scored again, a run says what it would have said with those settings, and 
   }
   const direct = await tableAtEnd(server, await startRun(server, { useStemmer: false, references: [1] }));
   assert.deepEqual(comparable(again), comparable(direct));
+  assert.match(direct.signature, / flips=20000 /);
+  assert.match((await tableAtEnd(server, await rescore({ id, signPatterns: 5000 }))).signature, / flips=5000 /);
   const twice = await tableAtEnd(server, await rescore({ id: again.id, useStemmer: true }));
   const alone = await tableAtEnd(server, await startRun(server, { references: [1] }));
   assert.deepEqual(comparable(twice), comparable(alone));
@@ -182,6 +184,7 @@ test('every setting that moves a score changes the signature, labels do not', as
     { sampleSeed: 1 },
     { useStemmer: false },
     { references: [0] },
+    { signPatterns: 5000 },
     { dataset: 'long' },
     { variants: [base, { ...base, label: 'again' }] },
     ...[

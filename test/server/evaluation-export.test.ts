@@ -64,10 +64,18 @@ const METRICS = ['rouge1', 'rouge2', 'rougeL', 'rougeLsum'] as const;
 /** The rows that a reader of CSV should get of samples, all cells as values. */
 function rowsOf(samples: readonly Sample[]): readonly unknown[] {
   return samples.flatMap(({ index, sampleId, text, references, outputs }) =>
-    outputs.map(({ label, summary, completionTokens, latencyMs, rouge }) => ({
+    outputs.map(({ label, summary, completionTokens, latencyMs, truncated, rouge }) => ({
       ...{ index, sampleId, label },
       scores: METRICS.flatMap((metric) => [rouge[metric].precision, rouge[metric].recall, rouge[metric].fmeasure]),
-      ...{ completionTokens, latencyMs, warnings: rouge.warnings, summary, references, text },
+      ...{
+        completionTokens,
+        latencyMs,
+        truncated: String(truncated),
+        warnings: rouge.warnings,
+        summary,
+        references,
+        text,
+      },
     })),
   );
 }
@@ -85,6 +93,7 @@ function readRows(csv: string): readonly unknown[] {
       ),
       completionTokens: Number(cell('completionTokens')),
       latencyMs: Number(cell('latencyMs')),
+      truncated: cell('truncated'),
       warnings: JSON.parse(cell('warnings')) as unknown,
       summary: plain(cell('summary')),
       references: JSON.parse(cell('references')) as unknown,

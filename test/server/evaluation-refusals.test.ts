@@ -63,6 +63,8 @@ test('a run that cannot be is refused by name, and nothing is queued', async () 
     [{ variants: [] }, 'BAD_USER_INPUT', 'variants'],
     [{ variants: [base, base] }, 'BAD_USER_INPUT', 'label'],
     [{ variants: [{ label: ' ' }] }, 'BAD_USER_INPUT', 'label'],
+    [{ signPatterns: 999 }, 'BAD_USER_INPUT', 'signPatterns'],
+    [{ signPatterns: 10_000_001 }, 'BAD_USER_INPUT', 'signPatterns'],
     [{ idempotencyKey: ' ' }, 'BAD_USER_INPUT', 'idempotencyKey'],
     [{ idempotencyKey: 'k'.repeat(201) }, 'BAD_USER_INPUT', 'idempotencyKey'],
   ];
@@ -87,6 +89,22 @@ test('a run that cannot be is refused by name, and nothing is queued', async () 
   }
   assert.equal(await countOfRuns(), 0);
   assert.equal(server.traces.length, 0);
+});
+
+test('references that are too long for what may be written are refused before, wherever in the dataset they are', async () => {
+  const rows = [
+    { dialogue: 't5', summary: 't6' },
+    { fname: 'long', dialogue: 't5', summary: 'a b\n'.repeat(150_000) },
+  ];
+  await writeDataset(place.datasetsDir, 'long', {
+    'test.jsonl': rows.map((row, index) => ({ fname: `row ${index}`, ...row })),
+  });
+  const input = { dataset: 'long', variants: [base] };
+  const answer = await server.ask(StartEvaluationDocument, { input });
+  assertError(answer, 'BAD_USER_INPUT', 'references');
+  assert.match(answer.errors[0]?.message ?? '', /^Sample "long": Expected texts that are compared in at most/);
+  assert.equal(await countOfRuns(), 0);
+  assert.equal((await tableAtEnd(server, await startRun(server, { ...input, limit: 1 }))).status, 'SUCCEEDED');
 });
 
 test('a run that is not there is NOT_FOUND, whatever is asked of it', async () => {

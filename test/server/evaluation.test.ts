@@ -1,7 +1,7 @@
 /** A run from its start to its end: what it tells, what it scores, and what its table says. */
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
-import { FINAL_EFFORT, RunStatistics } from '../../src/evaluation/statistics/run-statistics.ts';
+import { FINAL_EFFORT, flipsFor, RunStatistics } from '../../src/evaluation/statistics/run-statistics.ts';
 import { finish } from '../../src/evaluation/work.ts';
 import { EvaluationsDocument, RougeDocument, SummarizeDocument } from '../generated/operations.ts';
 import {
@@ -94,7 +94,7 @@ test('the table is what the scores of the samples say', async () => {
       outputs.map(({ rouge }) => rouge),
     );
   }
-  const expected = finish(statistics.summarize(FINAL_EFFORT));
+  const expected = finish(statistics.summarize({ ...FINAL_EFFORT, flipCount: flipsFor(variants.length) }));
   // GraphQL writes a metric's name in capitals
   const named = <Row extends { readonly metric: string }>(row: Row) => ({ ...row, metric: row.metric.toUpperCase() });
   assert.deepEqual(table.comparisons, expected.comparisons.map(named));

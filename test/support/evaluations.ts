@@ -24,6 +24,7 @@ function outputOf(label: string, seed: number): StoredOutput {
     summary: `A summary of ${seed} by ${label}.`,
     completionTokens: Math.ceil(seed) + 1,
     latencyMs: seed / 3,
+    truncated: seed > 5,
     warnings: [],
     rouge: { rouge1: score(seed), rouge2: score(seed + 1), rougeL: score(seed + 2), rougeLsum: score(seed + 3) },
   };

@@ -98,8 +98,24 @@ function checkSteps(prediction: TokenizedText, references: readonly TokenizedTex
   let steps = 0;
   for (const reference of references) steps += stepsOf(prediction, reference);
   if (steps <= MAX_TABLE_STEPS) return;
-  const message = `Expected texts that are compared in at most ${MAX_TABLE_STEPS} steps (about the product of their words, through 32), ${steps} came. Compare shorter texts, or fewer references.`;
-  throw new RuntimeError('BAD_USER_INPUT', message, { argument: 'references' });
+  throw new TooLong(steps);
+}
+
+/** Texts whose comparison would take too long. */
+class TooLong extends RuntimeError {
+  constructor(steps: number) {
+    const message = `Expected texts that are compared in at most ${MAX_TABLE_STEPS} steps (about the product of their words, through 32), ${steps} came. Compare shorter texts, or fewer references.`;
+    super('BAD_USER_INPUT', message, { argument: 'references' });
+  }
+}
+
+/** Whether texts of so many characters can always be compared with one of so many words and lines. */
+function areShort(references: readonly string[], wordCount: number, lineCount: number): boolean {
+  const characterCount = references.reduce((sum, { length }) => sum + length, 0);
+  // at worst each word is a letter on a line of its own
+  const words = Math.ceil((characterCount + references.length) / 2);
+  const bySentence = words * (tableSteps(1, 0) * lineCount + tableSteps(1, wordCount));
+  return words * tableSteps(1, wordCount) + 2 * bySentence <= MAX_TABLE_STEPS;
 }
 
 function checkReferences(references: readonly string[]): void {
@@ -211,15 +227,30 @@ export class RougeScorer {
     return this.turns.finish(this.work(request));
   }
 
+  /** As `scoreInTurns`, but texts that are too long score 0, with a warning. */
+  async scoreOrWarn(request: RougeRequest): Promise<RougeScores> {
+    try {
+      return await this.scoreInTurns(request);
+    } catch (error) {
+      if (!(error instanceof TooLong)) throw error;
+      const warning = `The texts are too long to be compared: they score 0. ${error.message}`;
+      return { rouge1: ZERO, rouge2: ZERO, rougeL: ZERO, rougeLsum: ZERO, warnings: [warning] };
+    }
+  }
+
   /**
-   * Rejects with BAD_USER_INPUT when a reference is too long to be compared with a text of so many words on one line:
-   * for who knows the reference before the text.
+   * Rejects with BAD_USER_INPUT when references are too long to be compared with a text of so many words on so many lines:
+   * for who knows the references before the text.
    */
-  async checkReference(reference: string, wordCount: number): Promise<void> {
-    const tokenizer = new RougeTokenizer(new WorkMeter(), undefined);
-    const tokenized = await this.turns.finish(tokenizer.tokenize(reference));
-    const ids = new Int32Array(wordCount);
-    checkSteps({ ids, sentences: [ids] }, [tokenized]);
+  async checkReferences(references: readonly string[], wordCount: number, lineCount: number): Promise<void> {
+    if (areShort(references, wordCount, lineCount)) return;
+    const tokenized: TokenizedText[] = [];
+    for (const reference of references) {
+      const tokenizer = new RougeTokenizer(new WorkMeter(), undefined);
+      tokenized.push(await this.turns.finish(tokenizer.tokenize(reference)));
+    }
+    const sentences = new Array<Int32Array>(lineCount).fill(new Int32Array());
+    checkSteps({ ids: new Int32Array(wordCount), sentences }, tokenized);
   }
 
   private work(request: RougeRequest): Work<RougeScores> {

@@ -8,6 +8,7 @@ import { DEFAULT_TEMPLATE_ID } from '../../runtime/prompts/templates.ts';
 import type { Shot } from '../../runtime/summarization.ts';
 import type { DatasetSample } from '../../storage/dataset-columns.ts';
 import type { ComparisonRequest, Variant } from '../comparison.ts';
+import { flipsFor } from '../statistics/run-statistics.ts';
 import type { EvaluationParts } from './evaluation-parts.ts';
 
 /** What is asked of a run. */
@@ -21,6 +22,8 @@ export interface EvaluationRequest {
   /** Reference sets by index; null: all. */
   readonly references: readonly number[] | null;
   readonly useStemmer: boolean;
+  /** Of each randomization test at the end. Default: 10,000 for each variant but the baseline. */
+  readonly signPatterns?: number;
   /** The first is the baseline. */
   readonly variants: readonly Variant[];
 }
@@ -36,11 +39,22 @@ export interface PlannedVariant {
 
 /** As it is stored with the run. */
 export interface EvaluationPlan extends Omit<EvaluationRequest, 'variants'> {
+  /** Absent in runs of before they could be chosen: 10,000. */
+  readonly signPatterns?: number;
   readonly variants: readonly PlannedVariant[];
 }
 
+const FEWEST_PATTERNS = 1000;
+const MOST_PATTERNS = 10_000_000;
 /** Seeds are whole numbers below it. */
 const SEED_END = 2 ** 31;
+
+/** Throws BAD_USER_INPUT. */
+export function checkSignPatterns({ signPatterns: count }: Pick<EvaluationRequest, 'signPatterns'>): void {
+  if (count === undefined || (Number.isInteger(count) && count >= FEWEST_PATTERNS && count <= MOST_PATTERNS)) return;
+  const message = `Expected signPatterns to be a whole number from ${FEWEST_PATTERNS} to ${MOST_PATTERNS}, ${count} came. Leave it out for 10,000 of each candidate.`;
+  throw new RuntimeError('BAD_USER_INPUT', message, { argument: 'signPatterns' });
+}
 
 /** Throws NOT_FOUND for a model that is not in service, naming the variant. */
 export function planEvaluation(
@@ -61,7 +75,8 @@ export function planEvaluation(
       decoding: seeded(model, decoding ?? {}),
     };
   });
-  return { ...request, references: inOrder(request.references), variants: planned };
+  const signPatterns = request.signPatterns ?? flipsFor(variants.length);
+  return { ...request, references: inOrder(request.references), signPatterns, variants: planned };
 }
 
 /** All variants of one sample, as they are run together. */
@@ -75,6 +90,8 @@ export function toComparison(
     useStemmer,
     variants: variants.map(({ label, model, ...rest }) => ({ label, modelId: model.id, ...rest })),
     logprobs: false,
+    // what is known before is refused before the run begins
+    onTooLong: 'warn',
   };
 }
 

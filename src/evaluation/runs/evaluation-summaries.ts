@@ -56,7 +56,8 @@ export class EvaluationSummaries {
   /** From all samples of a run that scores no more. */
   async final(evaluation: StoredEvaluation): Promise<EvaluationSummary> {
     this.runs.delete(evaluation.id);
-    return await new RunScores(evaluation, this.parts).summarize(FINAL_EFFORT);
+    const { signPatterns: flipCount = FINAL_EFFORT.flipCount } = evaluation.request as EvaluationPlan;
+    return await new RunScores(evaluation, this.parts).summarize({ ...FINAL_EFFORT, flipCount });
   }
 }
 

@@ -15,10 +15,12 @@ import type { DatasetSample } from '../../storage/dataset-columns.ts';
 import type { StoredEvaluation, StoredSample } from '../../storage/evaluation-rows.ts';
 import type { EvaluationStore } from '../../storage/evaluation-store.ts';
 import { isOver } from '../../storage/run-store.ts';
-import { prepareComparison } from '../comparison.ts';
+import { mostNewTokens, prepareComparison } from '../comparison.ts';
+import { flipsFor } from '../statistics/run-statistics.ts';
 import type { WorkTurns } from '../work.ts';
 import type { EvaluationParts } from './evaluation-parts.ts';
 import {
+  checkSignPatterns,
   type EvaluationPlan,
   type EvaluationRequest,
   inOrder,
@@ -54,6 +56,8 @@ export interface RescoreRequest {
   /** As in EvaluationRequest. */
   readonly references: readonly number[] | null;
   readonly useStemmer: boolean;
+  /** As in EvaluationRequest; default: the other run's. */
+  readonly signPatterns?: number;
 }
 
 interface Page<T> {
@@ -86,11 +90,12 @@ export class Evaluations {
    */
   async start(request: EvaluationRequest, idempotencyKey: string | null): Promise<StoredEvaluation> {
     checkKey(idempotencyKey);
+    checkSignPatterns(request);
     const known = await this.knownRun(idempotencyKey, request);
     if (known !== undefined) return known;
     const selection = await this.parts.datasets.open(request);
     const plan = planEvaluation(this.parts, request);
-    await this.tryFirst(plan, selection.samples());
+    await this.trySamples(plan, selection.samples());
     return await this.create({
       asked: request,
       idempotencyKey: idempotencyKey ?? undefined,
@@ -109,6 +114,7 @@ export class Evaluations {
    */
   async rescore(request: RescoreRequest, idempotencyKey: string | null): Promise<StoredEvaluation> {
     checkKey(idempotencyKey);
+    checkSignPatterns(request);
     const known = await this.knownRun(idempotencyKey, request);
     if (known !== undefined) return known;
     const source = await this.find(request.id);
@@ -120,12 +126,13 @@ export class Evaluations {
     const wanted = request.references ?? plan.references;
     await this.checkReferences(source, plan, wanted);
     const references = inOrder(wanted);
-    const rescored: EvaluationPlan = { ...plan, references, useStemmer: request.useStemmer };
+    const { useStemmer, signPatterns = plan.signPatterns ?? flipsFor(plan.variants.length) } = request;
+    const rescored: EvaluationPlan = { ...plan, references, useStemmer, signPatterns };
     return await this.create({
       asked: request,
       idempotencyKey: idempotencyKey ?? undefined,
       request: rescored,
-      signature: rescoredSignature(source.signature, request.useStemmer, referencePlaces(plan.references, references)),
+      signature: rescoredSignature(source.signature, rescored, referencePlaces(plan.references, references)),
       dataset: source.dataset,
       split: source.split,
       fingerprint: source.fingerprint,
@@ -237,11 +244,16 @@ export class Evaluations {
     return settled(EVALUATION, await store.create(evaluation, enqueue));
   }
 
-  /** The first sample shows what is wrong with the variants; it is prepared, not run. */
-  private async tryFirst(plan: EvaluationPlan, samples: AsyncGenerator<DatasetSample>): Promise<void> {
+  /** The first sample, prepared and not run, shows what is wrong with the variants; each one may have too long references. */
+  private async trySamples(plan: EvaluationPlan, samples: AsyncGenerator<DatasetSample>): Promise<void> {
+    const { models, rouge } = this.parts;
+    let wordCount: number | undefined;
     for await (const sample of samples) {
-      (await prepareComparison(this.parts, toComparison(plan, sample))).discard();
-      return;
+      const comparison = toComparison(plan, sample);
+      if (wordCount === undefined) (await prepareComparison(this.parts, comparison)).discard();
+      wordCount ??= mostNewTokens(models, comparison.variants);
+      // at worst each word is on a line of its own
+      await ofSample(sample.id, () => rouge.checkReferences(sample.references, wordCount ?? 0, wordCount ?? 0));
     }
   }
 
@@ -258,6 +270,16 @@ export class Evaluations {
     if (wanted?.length !== 0 && !twice && places.every((place) => place >= 0 && place < count)) return;
     const message = `Expected different references of those that the run was scored against (${there.join(', ')}), ${wanted?.join(', ') || 'none'} came.`;
     throw new RuntimeError('BAD_USER_INPUT', message, { argument: 'references' });
+  }
+}
+
+async function ofSample(id: string, check: () => Promise<void>): Promise<void> {
+  try {
+    await check();
+  } catch (error) {
+    if (!(error instanceof RuntimeError)) throw error;
+    const message = `Sample ${JSON.stringify(id)}: ${error.message}`;
+    throw new RuntimeError(error.code, message, error.details, { cause: error });
   }
 }
 

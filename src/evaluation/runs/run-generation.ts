@@ -140,7 +140,8 @@ function toSample({ id, text, references }: DatasetSample, index: number, compar
     const latencyMs = timing.totalMs - timing.queuedMs;
     const { warnings, ...scores } = rouge;
     const { completionTokens } = usage;
-    return [{ label, summary: summary.text, completionTokens, latencyMs, rouge: scores, warnings }];
+    const { text, truncated } = summary;
+    return [{ label, summary: text, completionTokens, latencyMs, truncated, rouge: scores, warnings }];
   });
   return { index, sampleId: id, text, references, outputs };
 }

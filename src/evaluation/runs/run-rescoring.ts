@@ -46,7 +46,7 @@ async function rescored(
   const outputs: StoredOutput[] = [];
   for (const output of sample.outputs) {
     const request = { prediction: output.summary, references, useStemmer };
-    const { warnings, ...scores } = await rouge.scoreInTurns(request);
+    const { warnings, ...scores } = await rouge.scoreOrWarn(request);
     outputs.push({ ...output, rouge: scores, warnings });
   }
   return { ...sample, references, outputs };

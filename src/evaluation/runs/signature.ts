@@ -15,6 +15,7 @@ import type { EvaluationParts } from './evaluation-parts.ts';
 import type { EvaluationPlan, PlannedVariant } from './evaluation-plan.ts';
 
 const SEPARATOR = ' | ';
+const STATISTICS_PART = /^statistics /;
 const ROUGE_PART = /^rouge stemmer=\w+ best-of=(.*)$/;
 /** Hexadecimal digits of a digest that are shown: 64 bits tell the files of a project apart. */
 const SHOWN_DIGITS = 16;
@@ -45,24 +46,28 @@ export async function signatureOf(
   return [
     `gistql ${parts.version}`,
     rougePart(plan.useStemmer, selection.referenceColumns),
-    `statistics resamples=${FINAL_EFFORT.resampleCount} flips=${FINAL_EFFORT.flipCount} seed=0`,
+    statisticsPart(plan),
     datasetPart(plan, selection),
     ...variants,
   ].join(SEPARATOR);
 }
 
-/** The signature of a run that scores the texts of another one again. `places`: of the references wanted among the other's. */
+/**
+ * The signature of a run that scores the texts of another one again, which has `signature`. `places`: of the references
+ * wanted among the other's.
+ */
 export function rescoredSignature(
   signature: string,
-  useStemmer: boolean,
+  plan: EvaluationPlan,
   places: readonly number[] | undefined,
 ): string {
   return signature
     .split(SEPARATOR)
     .map((part) => {
+      if (STATISTICS_PART.test(part)) return statisticsPart(plan);
       const columns = ROUGE_PART.exec(part)?.[1]?.split('+');
       if (columns === undefined) return part;
-      return rougeLine(useStemmer, places?.map((place) => columns[place] ?? '') ?? columns);
+      return rougeLine(plan.useStemmer, places?.map((place) => columns[place] ?? '') ?? columns);
     })
     .join(SEPARATOR);
 }
@@ -94,6 +99,10 @@ function rougePart(useStemmer: boolean, columns: readonly string[]): string {
 /** `columns` as they are written. */
 function rougeLine(useStemmer: boolean, columns: readonly string[]): string {
   return `rouge stemmer=${useStemmer ? 'yes' : 'no'} best-of=${columns.join('+')}`;
+}
+
+function statisticsPart({ signPatterns = FINAL_EFFORT.flipCount }: EvaluationPlan): string {
+  return `statistics resamples=${FINAL_EFFORT.resampleCount} flips=${signPatterns} seed=0`;
 }
 
 function datasetPart({ dataset, split, limit, sampleSeed }: EvaluationPlan, selection: DatasetSelection): string {

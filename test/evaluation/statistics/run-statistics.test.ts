@@ -5,6 +5,7 @@ import { holmAdjusted } from '../../../src/evaluation/statistics/holm.ts';
 import {
   type Effort,
   FINAL_EFFORT,
+  flipsFor,
   RunStatistics,
   type RunSummary,
 } from '../../../src/evaluation/statistics/run-statistics.ts';
@@ -99,6 +100,29 @@ test('p-values are adjusted for all comparisons of the run', () => {
   for (const { test } of comparisons) assert.equal(test, name);
   const [few] = summarize(statisticsOf(randomSamples(5))).comparisons;
   assert.match(few?.test ?? '', /^exact paired randomization, two-sided, all 32 sign patterns/);
+});
+
+test('however many candidates there are, p-values far below 0.001 are in reach after Holm', () => {
+  for (const candidateCount of [1, 7]) {
+    const labels = Array.from({ length: 1 + candidateCount }, (_, label) => `${label}`);
+    const statistics = new RunStatistics({ labels, sampleCount: 40 });
+    const score = (fmeasure: number) => ({ precision: 0, recall: 0, fmeasure });
+    const scores = (fmeasure: number): Sample[number] => {
+      const same = score(fmeasure);
+      return { rouge1: same, rouge2: same, rougeL: same, rougeLsum: same };
+    };
+    for (let sample = 0; sample < 40; sample++) {
+      statistics.add(
+        sample,
+        labels.map((_, label) => scores(label === 0 ? 0.2 : 0.5)),
+      );
+    }
+    const flipCount = flipsFor(labels.length);
+    const { comparisons } = finish(statistics.summarize({ resampleCount: 10, flipCount }));
+    assert.equal(comparisons.length, 4 * candidateCount);
+    for (const { pValue } of comparisons) assert.ok(pValue <= 0.0004, `${candidateCount}: ${pValue}`);
+  }
+  assert.deepEqual([1, 2, 8, 32].map(flipsFor), [10_000, 10_000, 70_000, 310_000]);
 });
 
 test('equal scores give equal numbers to the last bit in whatever order they come and are looked at', () => {
