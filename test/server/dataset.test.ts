@@ -8,7 +8,8 @@ import { temporaryFolder } from '../support/tiny-model.ts';
 const everyday = {
   id: 'everyday',
   name: 'Everyday',
-  license: 'Written for this project; same licence as the project',
+  license:
+    'Written for GistQL; the same terms as GistQL itself (UNLICENSED in package.json: no licence is granted yet)',
   splits: [
     { name: 'test', sampleCount: 16, referenceCount: 3 },
     { name: 'train', sampleCount: 48, referenceCount: 1 },
