@@ -4,8 +4,11 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { settings } from '../../src/config.ts';
 import { errorTable } from '../../src/runtime/errors.ts';
+import { lastFirst } from '../support/cleanup.ts';
 import { repositoryPath } from '../support/oracle.ts';
 import { startTestServer } from '../support/start-server.ts';
+import { copyDatabase } from '../support/test-database.ts';
+import { temporaryFolder } from '../support/tiny-model.ts';
 
 /** The cells of the first table below a heading row that begins with `first`. */
 function tableOf(path: string, first: string): readonly (readonly string[])[] {
@@ -31,7 +34,10 @@ test('the README lists every setting', () => {
 });
 
 test('every example runs', async (t) => {
-  const server = await startTestServer(t);
+  const cleanups = lastFirst(t);
+  const dataDir = await temporaryFolder(cleanups);
+  await copyDatabase(dataDir);
+  const server = await startTestServer(cleanups, { GISTQL_DATA_DIR: dataDir });
   const files = readdirSync(repositoryPath('examples')).filter((file) => file.endsWith('.graphql'));
   for (const file of files) {
     const { data, errors } = await server.post(readFileSync(repositoryPath(`examples/${file}`), 'utf8'));

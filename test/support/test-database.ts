@@ -1,10 +1,15 @@
 /** The same tests on both databases: the embedded one, always, and a real PostgreSQL, where there is one. */
-import { cp, mkdtemp, rm } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { cp, mkdir, mkdtemp, readFile, rename, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, type TestContext, test } from 'node:test';
+import PgBoss from 'pg-boss';
 import { startWorker } from '../../src/runtime/start-worker.ts';
 import { Database } from '../../src/storage/database.ts';
+import { JOBS_SCHEMA } from '../../src/storage/migrations.ts';
+import { repositoryPath } from './oracle.ts';
 import { PostgresServer } from './postgres-server.ts';
 
 /** What a process needs to open a database. */
@@ -24,6 +29,17 @@ export interface TestDatabase {
 }
 
 const open = (place: DatabasePlace): Promise<Database> => Database.open({ ...place, startWorker, onError: () => {} });
+
+const TEMPLATES = repositoryPath('node_modules/.cache/gistql-test-databases');
+/** The files that say what is in a new database. */
+const MAKERS = [
+  'src/storage/database.ts',
+  'src/storage/migrations.ts',
+  'src/storage/pglite-worker.ts',
+  'test/support/test-database.ts',
+  'node_modules/@electric-sql/pglite/package.json',
+  'node_modules/pg-boss/package.json',
+];
 
 let server: Promise<PostgresServer | string> | undefined;
 let shared: Promise<Database> | undefined;
@@ -87,11 +103,37 @@ export async function copyDatabase(folder: string): Promise<DatabasePlace> {
   return { folder };
 }
 
+/**
+ * Made once for all test files, and again when what makes it has changed: beside the installed packages, which are as old.
+ * With the tables of the job queue.
+ */
 async function makeTemplate(): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), 'gistql-template-'));
-  cleanups.push(() => rm(folder, { recursive: true, force: true }));
-  await (await open({ folder })).close();
-  return folder;
+  const place = join(TEMPLATES, await digestOfMakers());
+  if (existsSync(place)) return place;
+  await mkdir(TEMPLATES, { recursive: true });
+  const folder = await mkdtemp(join(TEMPLATES, 'new-'));
+  const database = await open({ folder });
+  await new PgBoss({
+    db: { executeSql: (sql: string, values?: unknown[]) => database.query(sql, values) },
+    schema: JOBS_SCHEMA,
+    supervise: false,
+    schedule: false,
+  }).start();
+  await database.close();
+  try {
+    await rename(folder, place);
+  } catch (error) {
+    // another test file was as fast
+    if (!existsSync(place)) throw error;
+    await rm(folder, { recursive: true });
+  }
+  return place;
+}
+
+async function digestOfMakers(): Promise<string> {
+  const hash = createHash('sha256');
+  for (const path of MAKERS) hash.update(await readFile(repositoryPath(path)));
+  return hash.digest('hex').slice(0, 16);
 }
 
 async function temporary(t: TestContext): Promise<string> {
