@@ -4,13 +4,14 @@
  * writes over what it has not read.
  */
 import { createHash } from 'node:crypto';
-import { mkdir, open, rename, stat } from 'node:fs/promises';
+import { mkdir, rename, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ADAPTER_METHODS, type AdapterFacts } from './adapter-facts.ts';
 import { BoundedFile, decodeText, isObject, parseJsonObject } from './bounded-file.ts';
 import { MEBIBYTE } from './byte-size.ts';
 import { FolderLock } from './folder-lock.ts';
 import { quoted, StorageError, TakenError } from './storage-error.ts';
+import { writeWholeFile } from './whole-files.ts';
 
 export interface StoredAdapter {
   readonly id: string;
@@ -134,16 +135,7 @@ export class AdapterStore {
     const head = `{"version":${VERSION},"active":${JSON.stringify(Object.fromEntries(active))},"adapters":[\n`;
     const text = `${head}${adapters.map((adapter) => this.textOf(adapter)).join(',\n')}\n]}\n`;
     await this.own();
-    const temporary = join(this.folder, `${FILE}.tmp`);
-    const file = await open(temporary, 'w');
-    try {
-      await file.writeFile(text);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(temporary, join(this.folder, FILE));
-    await syncFolder(this.folder);
+    await writeWholeFile(join(this.folder, FILE), (file) => file.writeFile(text));
   }
 
   private textOf(adapter: StoredAdapter): string {
@@ -169,16 +161,6 @@ const NO_FILE = 'none';
 
 function digestOf(bytes: Uint8Array): string {
   return createHash('sha256').update(bytes).digest('hex');
-}
-
-/** Makes the new name last; systems that cannot open a folder keep names by themselves. */
-async function syncFolder(folder: string): Promise<void> {
-  const handle = await open(folder, 'r').catch(() => undefined);
-  try {
-    await handle?.sync();
-  } finally {
-    await handle?.close();
-  }
 }
 
 function broken(where: string, expected: string, came: unknown): StorageError {

@@ -8,7 +8,7 @@ function temporaryName(path: string): string {
 }
 
 /** Makes new names last; systems that cannot open a folder keep names by themselves. */
-export async function syncFolder(folder: string): Promise<void> {
+async function syncFolder(folder: string): Promise<void> {
   const handle = await open(folder, 'r').catch(() => undefined);
   try {
     await handle?.sync();
@@ -30,7 +30,8 @@ export async function writeWholeFile(path: string, write: (handle: FileHandle) =
     }
     await rename(temporary, path);
   } catch (error) {
-    await rm(temporary, { force: true });
+    // what went wrong first is what is told
+    await rm(temporary, { force: true }).catch(() => {});
     throw error;
   }
   await syncFolder(dirname(path));

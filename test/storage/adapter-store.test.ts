@@ -131,13 +131,14 @@ test('what a write that was cut short left behind is not read, and a save that f
   const store = openStore(t, folder);
   const state = stateOf(adapterOf('a'));
   await store.save(state);
-  await writeFile(`${file}.tmp`, (await readFile(file)).subarray(0, 40));
+  const unfinished = join(folder, `.adapters.json.${process.pid}.part`);
+  await writeFile(unfinished, (await readFile(file)).subarray(0, 40));
   assert.deepEqual(await new AdapterStore(folder).read(failOnBroken), state);
-  await rm(`${file}.tmp`);
-  await mkdir(`${file}.tmp`);
+  await rm(unfinished);
+  await mkdir(unfinished);
   await assert.rejects(store.save(nothing));
   assert.deepEqual(await new AdapterStore(folder).read(failOnBroken), state);
-  await rm(`${file}.tmp`, { recursive: true });
+  await rm(unfinished, { recursive: true });
   await store.save(nothing);
   assert.deepEqual(await new AdapterStore(folder).read(failOnBroken), nothing);
 });
