@@ -26,7 +26,7 @@ async function setUp(t: TestContext): Promise<Setting> {
     await registry.load({ id: `a${mark}`, modelId: 'first', source: `dir:x${mark}` });
   }
   // a folder where the file is written before it is renamed
-  const obstacle = join(dataDir, 'adapters.json.tmp');
+  const obstacle = join(dataDir, `.adapters.json.${process.pid}.part`);
   return {
     ...parts,
     model,
