@@ -82,8 +82,16 @@ function normOf(gradients: ReadonlyMap<string, Float32Array>): number {
   return Math.sqrt(squares);
 }
 
+/** In four sums side by side: one alone would wait for every addition. */
 function squaresOf(values: Float32Array): number {
-  let sum = 0;
-  for (let index = 0; index < values.length; index++) sum += (values[index] as number) ** 2;
-  return sum;
+  let [first, second, third, fourth] = [0, 0, 0, 0];
+  const even = values.length - (values.length % 4);
+  for (let index = 0; index < even; index += 4) {
+    first += (values[index] as number) ** 2;
+    second += (values[index + 1] as number) ** 2;
+    third += (values[index + 2] as number) ** 2;
+    fourth += (values[index + 3] as number) ** 2;
+  }
+  for (let index = even; index < values.length; index++) first += (values[index] as number) ** 2;
+  return first + second + (third + fourth);
 }
