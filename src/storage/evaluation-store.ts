@@ -40,13 +40,6 @@ export class EvaluationStore extends RunStore<StoredEvaluation, NewEvaluation, E
     super(database, evaluations, { done: evaluations.samplesDone, atStart: evaluations.samplesAtStart });
   }
 
-  /** A process that took the run up could not begin: it waits for another one, and this start does not count. */
-  leave(id: string): Promise<StoredEvaluation | undefined> {
-    const { status, fruitlessStarts } = evaluations;
-    const values = { status: 'queued' as const, fruitlessStarts: sql`greatest(${fruitlessStarts} - 1, 0)` };
-    return this.change(id, eq(status, 'running'), values);
-  }
-
   finish(id: string, summary: unknown): Promise<StoredEvaluation | undefined> {
     return this.end(id, { status: 'succeeded', summary });
   }

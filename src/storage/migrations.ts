@@ -87,6 +87,9 @@ const migrations: readonly SQL[] = [
       primary key (training_id, kind, step),
       unique (training_id, sequence)
     )`,
+  sql`
+    alter table gistql.evaluations add column left_at timestamptz;
+    alter table gistql.trainings add column left_at timestamptz`,
 ];
 
 /** The schema of the job queue's tables. */

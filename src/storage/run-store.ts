@@ -3,7 +3,7 @@
  * channel as it commits, with the run's id. It does not know what a run does or who works on it.
  */
 import { createHash, randomUUID } from 'node:crypto';
-import { and, count, desc, eq, getTableColumns, inArray, isNull, lt, type SQL, sql } from 'drizzle-orm';
+import { and, count, desc, eq, getTableColumns, gt, inArray, isNull, lt, or, type SQL, sql } from 'drizzle-orm';
 import type { PgColumn, PgTable } from 'drizzle-orm/pg-core';
 import { CHANNEL, type Connection, type Database } from './database.ts';
 import { type RunTable, storableJson } from './tables.ts';
@@ -116,14 +116,29 @@ export class RunStore<Run extends StoredRun, New extends NewRun, Values extends 
 
   /** A process takes the run up, for the first time or again. Returns undefined when there is nothing left to do. */
   async begin(id: string): Promise<Run | undefined> {
-    const { status, startedAt, fruitlessStarts } = this.table;
+    const { status, startedAt, fruitlessStarts, leftAt } = this.table;
     const { done, atStart } = this.progress;
     return await this.change(id, inArray(status, ['queued', 'running']), {
       status: 'running',
       startedAt: sql`coalesce(${startedAt}, now())`,
       fruitlessStarts: sql`case when ${done} > ${atStart} then 1 else ${fruitlessStarts} + 1 end`,
+      leftAt: sql`case when ${done} > ${atStart} then null else ${leftAt} end`,
       [this.keyOf(atStart)]: sql`${done}`,
       takenUpAt: sql`clock_timestamp()`,
+    });
+  }
+
+  /**
+   * The process that took the run up lacks what it needs: the run waits for another one, and this start does not count.
+   * Returns undefined, and leaves it as it is, when it has waited for `mostHours`.
+   */
+  leave(id: string, mostHours: number): Promise<Run | undefined> {
+    const { status, fruitlessStarts, leftAt } = this.table;
+    const mayWait = or(isNull(leftAt), gt(leftAt, sql`now() - make_interval(hours => ${mostHours})`));
+    return this.change(id, and(eq(status, 'running'), mayWait), {
+      status: 'queued',
+      fruitlessStarts: sql`greatest(${fruitlessStarts} - 1, 0)`,
+      leftAt: sql`coalesce(${leftAt}, now())`,
     });
   }
 

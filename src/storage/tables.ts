@@ -61,6 +61,8 @@ function runColumns() {
     startedAt: timestamp('started_at', { withTimezone: true }),
     finishedAt: timestamp('finished_at', { withTimezone: true }),
     takenUpAt: timestamp('taken_up_at', { withTimezone: true }),
+    /** When a process that lacked what the run needs left it to others; null when one has come on with it since. */
+    leftAt: timestamp('left_at', { withTimezone: true }),
   };
 }
 

@@ -128,9 +128,10 @@ export class TrainingStore extends RunStore<StoredTraining, NewTraining, Trainin
     id: string,
     enqueue: (connection: Connection) => Promise<void>,
   ): Promise<StoredTraining | 'taken' | undefined> {
-    const values = { status: 'queued', error: null, cancelRequested: false, finishedAt: null, fruitlessStarts: 0 };
+    const { status } = trainings;
+    const asNew = { error: null, cancelRequested: false, finishedAt: null, fruitlessStarts: 0, leftAt: null };
     try {
-      return await this.change(id, inArray(trainings.status, ['failed', 'cancelled']), values, enqueue);
+      return await this.change(id, inArray(status, ['failed', 'cancelled']), { status: 'queued', ...asNew }, enqueue);
     } catch (error) {
       if (violatedConstraint(error) === OPEN_OUTPUTS) return 'taken';
       throw error;

@@ -252,9 +252,7 @@ test('a process that lacks what a run needs leaves it to others, and fails it wh
   assert.equal(cancelEvaluation.status, 'CANCELLED');
 
   const old = await left();
-  await runs.database.query("update gistql.evaluations set created_at = now() - interval '25 hours' where id = $1", [
-    old,
-  ]);
+  await runs.database.query("update gistql.evaluations set left_at = now() - interval '25 hours' where id = $1", [old]);
   await settle(async () => {
     await tryAgain();
     return (await tableOf(lacking, old)).status === 'FAILED';

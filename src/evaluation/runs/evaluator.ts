@@ -2,15 +2,15 @@
  * Works on runs: generates, scores and stores sample by sample. Which samples are missing is read from the rows, so a
  * run that a process left goes on where it was, in whichever process takes it up.
  */
-
 import { untilCancelled } from '../../jobs/cancellation.ts';
 import { checkFruitful } from '../../jobs/fruitless-starts.ts';
+import { failOrLeave } from '../../jobs/not-here.ts';
 import type { Notifications } from '../../jobs/notifications.ts';
 import type { Job, JobHandler } from '../../jobs/queue.ts';
-import { RuntimeError } from '../../runtime/errors.ts';
 import type { NewSample, StoredEvaluation } from '../../storage/evaluation-rows.ts';
 import type { EvaluationSummaries } from './evaluation-summaries.ts';
-import { type GenerationParts, NotHere, RunGeneration } from './run-generation.ts';
+import { EVALUATION } from './evaluations.ts';
+import { type GenerationParts, RunGeneration } from './run-generation.ts';
 import { rescoreAll } from './run-rescoring.ts';
 
 interface EvaluatorParts extends GenerationParts {
@@ -19,10 +19,6 @@ interface EvaluatorParts extends GenerationParts {
   /** Whether other processes work on the same runs. */
   readonly isShared: boolean;
 }
-
-/** A run that no process can begin for so long after it was made fails. */
-const PATIENCE_HOURS = 24;
-const HOUR_MS = 3_600_000;
 
 export class Evaluator {
   constructor(private readonly parts: EvaluatorParts) {}
@@ -39,21 +35,9 @@ export class Evaluator {
       const summary = await summaries.final(evaluation);
       await (isCancelled ? store.cancel(job.id, summary) : store.finish(job.id, summary));
     } catch (error) {
-      if (job.signal.aborted) return;
-      // what is nobody's fault, a database out of reach for instance, is tried again
-      if (!(error instanceof RuntimeError)) throw error;
-      if (error instanceof NotHere && this.mayBeElsewhere(evaluation)) {
-        await store.leave(job.id);
-        throw new Error(`Evaluation ${job.id} is left to other processes. ${error.message}`, { cause: error });
-      }
-      await store.fail(job.id, error.message);
+      await failOrLeave(this.parts, EVALUATION, job, error);
     }
   };
-
-  /** A command has models and adapters that servers on its database have not, for one. */
-  private mayBeElsewhere({ createdAt }: StoredEvaluation): boolean {
-    return this.parts.isShared && Date.now() - createdAt.getTime() < PATIENCE_HOURS * HOUR_MS;
-  }
 
   /** Returns whether the run was cancelled. */
   private scoreAll(evaluation: StoredEvaluation, { signal: leaving }: Job): Promise<boolean> {

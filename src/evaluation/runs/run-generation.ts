@@ -1,8 +1,8 @@
 /** The samples of a run: all variants answer each of them in the same batches, several samples at a time. */
 import { setMaxListeners } from 'node:events';
+import { openHere } from '../../jobs/not-here.ts';
 import { patiently, serveModel } from '../../jobs/served-models.ts';
 import type { DatasetSelection } from '../../runtime/datasets/dataset-selection.ts';
-import { RuntimeError } from '../../runtime/errors.ts';
 import type { DatasetSample } from '../../storage/dataset-columns.ts';
 import type { NewSample, StoredEvaluation, StoredOutput } from '../../storage/evaluation-rows.ts';
 import type { EvaluationStore } from '../../storage/evaluation-store.ts';
@@ -27,13 +27,6 @@ export interface SampleSink {
   readonly signal: AbortSignal;
 }
 
-/** This process has not all that the run needs, or not as it was; another one may. */
-export class NotHere extends RuntimeError {
-  constructor({ code, message, details, cause }: RuntimeError) {
-    super(code, message, details, { cause });
-  }
-}
-
 export class RunGeneration {
   private readonly plan: EvaluationPlan;
   /** When a sample was stored last. */
@@ -47,14 +40,9 @@ export class RunGeneration {
     this.lastStored = parts.clock.now();
   }
 
-  /**
-   * Scores the samples that the run does not have yet, until the sink's signal. Resolves or rejects when nothing runs any
-   * more; with NotHere when it could not begin.
-   */
+  /** Scores the samples that the run does not have yet, until the sink's signal. Settles when nothing runs any more. */
   async run(sink: SampleSink): Promise<void> {
-    const selection = await this.open(sink.signal).catch((error: unknown) => {
-      throw error instanceof RuntimeError ? new NotHere(error) : error;
-    });
+    const selection = await openHere(() => this.open(sink.signal));
     if (selection === undefined) return;
     const done = await this.parts.store.doneIndexes(this.evaluation.id);
     const places = new Map([...selection.indexes].map((index, place) => [index, place]));

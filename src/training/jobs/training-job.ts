@@ -6,6 +6,7 @@ import { mkdir, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { untilCancelled } from '../../jobs/cancellation.ts';
 import { checkFruitful } from '../../jobs/fruitless-starts.ts';
+import { failOrLeave, openHere } from '../../jobs/not-here.ts';
 import type { Notifications } from '../../jobs/notifications.ts';
 import type { Job, JobHandler } from '../../jobs/queue.ts';
 import { waitFor } from '../../runtime/engine/clock.ts';
@@ -14,12 +15,16 @@ import type { StoredTraining } from '../../storage/training-rows.ts';
 import type { TrainingStore } from '../../storage/training-store.ts';
 import type { TrainerPlaces, TrainingPlan } from '../run/trainer-protocol.ts';
 import { ProgressSink } from './progress-sink.ts';
-import { outputFolder, outputOf, registerOutput } from './training-output.ts';
+import { checkNeeds } from './training-needs.ts';
+import { isMade, outputFolder, outputOf, registerOutput } from './training-output.ts';
 import type { TrainingParts } from './training-parts.ts';
+import { TRAINING } from './trainings.ts';
 
 interface TrainingJobParts extends TrainingParts {
   readonly store: TrainingStore;
   readonly notifications: Notifications;
+  /** Whether other processes work on the same runs. */
+  readonly isShared: boolean;
   /** Hears of processes that ended before their run did. */
   readonly onError: (error: unknown) => void;
 }
@@ -42,10 +47,7 @@ export class TrainingJob {
         this.carryOut(training, job, cancelled, cancel),
       );
     } catch (error) {
-      if (job.signal.aborted) return;
-      // what is nobody's fault, a database out of reach for instance, is tried again
-      if (!(error instanceof RuntimeError)) throw error;
-      await store.fail(job.id, error.message);
+      await failOrLeave(this.parts, TRAINING, job, error);
     }
   };
 
@@ -80,6 +82,8 @@ export class TrainingJob {
   ): Promise<'finished' | 'stopped'> {
     const { runTraining, clock, onError } = this.parts;
     const plan = request as TrainingPlan;
+    // what is made needs only to be brought into service
+    if (!(await isMade(this.parts, outputOf(plan)))) await openHere(() => checkNeeds(this.parts, plan));
     const places = this.placesOf(id, plan);
     await mkdir(dirname(places.output), { recursive: true });
     for (let deaths = 0; !signal.aborted; ) {

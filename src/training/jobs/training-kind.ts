@@ -25,7 +25,7 @@ export function trainingKind(options: TrainingKindOptions): RunKind<Trainings> {
       const feed = new EventFeed({ source: trainingEvents(store), notifications, clock: options.clock });
       return {
         runs: new Trainings({ ...options, store, queue, feed }),
-        work: new TrainingJob({ ...options, store, notifications }).work,
+        work: new TrainingJob({ ...options, store, notifications, isShared: !database.isEmbedded }).work,
       };
     },
   };

@@ -30,14 +30,20 @@ export async function checkOutput(parts: OutputParts, output: Output): Promise<v
   }
   const served = kind === 'adapter' ? parts.adapters.find(outputId) : parts.models.find(outputId);
   if (served !== undefined) throw outputTaken(outputId, `it is the id of ${kind} ${served.source}`);
-  const isThere = await lstat(outputFolder(parts, output)).then(
+  if (await isMade(parts, output)) {
+    throw outputTaken(outputId, `a folder of that name is among the ${kind}s already`);
+  }
+}
+
+/** Whether its folder is there. */
+export async function isMade(parts: Pick<OutputParts, 'folders'>, output: Output): Promise<boolean> {
+  return await lstat(outputFolder(parts, output)).then(
     () => true,
     (error: NodeJS.ErrnoException) => {
       if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return false;
       throw error;
     },
   );
-  if (isThere) throw outputTaken(outputId, `a folder of that name is among the ${kind}s already`);
 }
 
 export function outputTaken(outputId: string, reason: string): RuntimeError {

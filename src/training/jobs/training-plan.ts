@@ -1,5 +1,4 @@
 /** From what is asked to a plan with nothing left open; all that can be refused is refused here. */
-import type { DatasetSelection } from '../../runtime/datasets/dataset-selection.ts';
 import { RuntimeError } from '../../runtime/errors.ts';
 import type { Device, Precision, ServedModel } from '../../runtime/models/served-model.ts';
 import type { LinearModule } from '../../runtime/models/t5-modules.ts';
@@ -7,6 +6,7 @@ import { DEFAULT_TEMPLATE_ID, findTemplate, framePrompt } from '../../runtime/pr
 import { DEFAULT_TARGET_MODULES, selectLoraModules } from '../lora-modules.ts';
 import type { DataSettings, LoraSettings, TrainingPlan } from '../run/trainer-protocol.ts';
 import { stepsOfEpoch } from '../samples/batch-plan.ts';
+import { openSplit } from './training-needs.ts';
 import { checkOutput } from './training-output.ts';
 import type { TrainingParts } from './training-parts.ts';
 import { checkRequest, checkSteps, defaultLora, type TrainingRequest, whole } from './training-request.ts';
@@ -125,15 +125,6 @@ async function validationOf(parts: TrainingParts, request: TrainingRequest): Pro
     const message = `${argument} cannot be honoured: dataset ${request.dataset} has no split ${VALIDATION_SPLIT}. Name another split as validationSplit, or leave it out.`;
     throw new RuntimeError('UNSUPPORTED_ARGUMENT', message, { argument }, { cause: error });
   }
-}
-
-function openSplit(
-  { datasets }: TrainingParts,
-  { dataset }: TrainingRequest,
-  split: string,
-  limit: number | null,
-): Promise<DatasetSelection> {
-  return datasets.open({ dataset, split, limit, sampleSeed: null, references: [0] });
 }
 
 function factsOf({ id, source, config, parameterCount, precision, device }: ServedModel): TrainedModelFacts {

@@ -76,7 +76,7 @@ export interface TrainerPlaces {
 }
 
 /** Before the first step; the same again when a run is taken up. */
-export interface TrainingPrepared {
+interface TrainingPrepared {
   readonly type: 'prepared';
   readonly stepsTotal: number;
   readonly trainableParameters: number;
@@ -88,7 +88,7 @@ export interface TrainingPrepared {
 }
 
 /** `step` counts from 1. Loss: mean over the step's label tokens. Rate and norm (before clipping) are those of this step. */
-export interface TrainedStep {
+interface TrainedStep {
   readonly type: 'step';
   readonly step: number;
   readonly epoch: number;
@@ -100,7 +100,7 @@ export interface TrainedStep {
 }
 
 /** Mean loss over the validation samples' label tokens, with the weights after `step`. */
-export interface TrainingValidated {
+interface TrainingValidated {
   readonly type: 'validation';
   readonly step: number;
   readonly validationLoss: number;
