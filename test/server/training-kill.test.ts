@@ -4,9 +4,9 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import type { StartTrainingInput } from '../generated/operations.ts';
 import { lastFirst } from '../support/cleanup.ts';
+import { readTensors } from '../support/read-tensors.ts';
 import { seededNumbers } from '../support/seeded-numbers.ts';
 import { ServerProcess } from '../support/server-process.ts';
-import { readAll } from '../support/tiny-training.ts';
 import {
   followTraining,
   makeTrainingPlace,
@@ -67,7 +67,7 @@ test('killed again and again, a training ends with the events and the weights of
   const whole = await followTraining(server, await startTraining(server, { ...settings, outputId: 'whole' }));
   assert.equal(whole.at(-1)?.training.status, 'SUCCEEDED');
   assert.deepEqual(measuredOf(events), measuredOf(whole));
-  const weights = (name: string) => readAll(join(place.adaptersDir, name, 'adapter_model.safetensors'));
+  const weights = (name: string) => readTensors(join(place.adaptersDir, name, 'adapter_model.safetensors'));
   assert.deepEqual(await weights('killed'), await weights('whole'));
   await server.close();
 });

@@ -1,6 +1,5 @@
 /** Trainings of tiny models on tiny datasets, each in folders of its own. */
 import { join } from 'node:path';
-import { SafetensorsFile } from '../../src/storage/safetensors.ts';
 import type { TrainerPlaces, TrainingPlan, TrainingProgress } from '../../src/training/run/trainer-protocol.ts';
 import type { Cleanup } from './cleanup.ts';
 import { writeDataset } from './dataset-files.ts';
@@ -104,16 +103,4 @@ export function eventsOf<Type extends TrainingProgress['type']>(
 /** What is the same in every run of a plan: all but how long it took. */
 export function withoutTimes(events: readonly TrainingProgress[]): readonly unknown[] {
   return events.filter(({ type }) => type !== 'prepared').map((event) => ({ ...event, tokensPerSecond: undefined }));
-}
-
-/** All tensors of a file. */
-export async function readAll(path: string): Promise<ReadonlyMap<string, Float32Array>> {
-  const file = await SafetensorsFile.open(path);
-  try {
-    const tensors = new Map<string, Float32Array>();
-    for (const name of file.tensors.keys()) tensors.set(name, await file.read(name));
-    return tensors;
-  } finally {
-    await file.close();
-  }
 }

@@ -1,11 +1,11 @@
 /** Reads the models, adapters and batches of the training oracle. */
 import { parseT5Config } from '../../src/runtime/models/parse-config.ts';
 import { WeightFiles } from '../../src/storage/model-folder.ts';
-import { SafetensorsFile } from '../../src/storage/safetensors.ts';
 import type { TrainingExample } from '../../src/training/graph/batch-feeds.ts';
 import type { TrainingGraphOptions } from '../../src/training/graph/training-graph.ts';
 import type { TrainingMethod } from '../../src/training/graph/training-method.ts';
 import { readJsonFile } from './oracle.ts';
+import { readTensors } from './read-tensors.ts';
 
 interface Batches {
   readonly t5: { readonly examples: readonly TrainingExample[]; readonly batches: readonly (readonly number[])[] };
@@ -15,17 +15,6 @@ interface AdapterConfig {
   readonly r: number;
   readonly lora_alpha: number;
   readonly use_rslora: boolean;
-}
-
-export async function readTensors(path: string): Promise<Map<string, Float32Array>> {
-  const file = await SafetensorsFile.open(path);
-  try {
-    const tensors = new Map<string, Float32Array>();
-    for (const name of file.tensors.keys()) tensors.set(name, await file.read(name));
-    return tensors;
-  } finally {
-    await file.close();
-  }
 }
 
 export async function readWeights(folder: string): Promise<Map<string, Float32Array>> {

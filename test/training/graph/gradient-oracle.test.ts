@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { TrainingGraph } from '../../../src/training/graph/training-graph.ts';
 import { oracleTest, readJsonFile } from '../../support/oracle.ts';
-import { distanceBetween, normOf, oracleBatches, oracleModel, readTensors } from '../../support/training-oracle.ts';
+import { readTensors } from '../../support/read-tensors.ts';
+import { distanceBetween, normOf, oracleBatches, oracleModel } from '../../support/training-oracle.ts';
 
 interface GradientCase {
   readonly file: string;

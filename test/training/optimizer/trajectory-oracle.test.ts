@@ -6,7 +6,8 @@ import { AdamW, decaysByTrainer } from '../../../src/training/optimizer/adamw.ts
 import type { LearningRateSchedule } from '../../../src/training/optimizer/learning-rate.ts';
 import { WeightUpdater } from '../../../src/training/optimizer/weight-update.ts';
 import { oracleTest, readJsonFile } from '../../support/oracle.ts';
-import { distanceBetween, normOf, oracleBatches, oracleModel, readTensors } from '../../support/training-oracle.ts';
+import { readTensors } from '../../support/read-tensors.ts';
+import { distanceBetween, normOf, oracleBatches, oracleModel } from '../../support/training-oracle.ts';
 
 interface Trajectory {
   readonly model: string;

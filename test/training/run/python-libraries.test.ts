@@ -6,7 +6,8 @@ import { parseT5Config } from '../../../src/runtime/models/parse-config.ts';
 import { TrainingGraph } from '../../../src/training/graph/training-graph.ts';
 import { openTrainedModel } from '../../../src/training/run/trained-model.ts';
 import { train } from '../../../src/training/run/trainer.ts';
-import { readAll, tinyTraining } from '../../support/tiny-training.ts';
+import { readTensors } from '../../support/read-tensors.ts';
+import { tinyTraining } from '../../support/tiny-training.ts';
 
 /** A Python that has the libraries, where the machine's own has not. */
 const python = process.env.GISTQL_TEST_PYTHON ?? 'python3';
@@ -42,7 +43,7 @@ for (const full of [false, true]) {
     const ignored = async (): Promise<void> => {};
     await train(plan, places, { report: ignored, stored: ignored, stopping: new AbortController().signal });
     const { tensors, method } = await openTrainedModel(plan, places);
-    const trained = await readAll(`${places.output}/${full ? 'model' : 'adapter_model'}.safetensors`);
+    const trained = await readTensors(`${places.output}/${full ? 'model' : 'adapter_model'}.safetensors`);
     const graph = await TrainingGraph.create({
       config: parseT5Config(model.config),
       tensors: new Map([...tensors, ...trained]),

@@ -7,14 +7,8 @@ import { parseT5Config } from '../../../src/runtime/models/parse-config.ts';
 import { readAdapter } from '../../../src/runtime/peft/read-adapter.ts';
 import { train } from '../../../src/training/run/trainer.ts';
 import type { TrainingProgress } from '../../../src/training/run/trainer-protocol.ts';
-import {
-  elsewhere,
-  eventsOf,
-  readAll,
-  type TinyTraining,
-  tinyTraining,
-  withoutTimes,
-} from '../../support/tiny-training.ts';
+import { readTensors } from '../../support/read-tensors.ts';
+import { elsewhere, eventsOf, type TinyTraining, tinyTraining, withoutTimes } from '../../support/tiny-training.ts';
 
 interface Trained {
   readonly end: 'finished' | 'stopped';
@@ -40,7 +34,7 @@ async function run(
 }
 
 function weightsOf({ plan, places }: TinyTraining): Promise<ReadonlyMap<string, Float32Array>> {
-  return readAll(join(places.output, plan.lora === null ? 'model.safetensors' : 'adapter_model.safetensors'));
+  return readTensors(join(places.output, plan.lora === null ? 'model.safetensors' : 'adapter_model.safetensors'));
 }
 
 async function readObject(path: string): Promise<Record<string, unknown>> {
@@ -215,7 +209,7 @@ test('a loss that is no number ends the run with the step and its samples; the l
     );
     return true;
   });
-  assert.ok((await readAll(last)).size > 0);
+  assert.ok((await readTensors(last)).size > 0);
 });
 
 test('a checkpoint of other data is not taken up', async (t: TestContext) => {

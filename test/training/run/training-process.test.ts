@@ -9,15 +9,9 @@ import { RuntimeError } from '../../../src/runtime/errors.ts';
 import type { TrainingProgress } from '../../../src/training/run/trainer-protocol.ts';
 import { runTraining } from '../../../src/training/run/training-process.ts';
 import { type Cleanup, lastFirst } from '../../support/cleanup.ts';
+import { readTensors } from '../../support/read-tensors.ts';
 import { temporaryFolder } from '../../support/tiny-model.ts';
-import {
-  elsewhere,
-  eventsOf,
-  readAll,
-  type TinyTraining,
-  tinyTraining,
-  withoutTimes,
-} from '../../support/tiny-training.ts';
+import { elsewhere, eventsOf, type TinyTraining, tinyTraining, withoutTimes } from '../../support/tiny-training.ts';
 
 /** The processes of trainings that this one started. */
 function trainers(): readonly number[] {
@@ -49,7 +43,7 @@ function run({ plan, places }: TinyTraining, { stored, onEvent, signal }: Watch)
 }
 
 function weightsOf({ places }: TinyTraining): Promise<ReadonlyMap<string, Float32Array>> {
-  return readAll(join(places.output, 'adapter_model.safetensors'));
+  return readTensors(join(places.output, 'adapter_model.safetensors'));
 }
 
 test('killed again and again it ends with the events and the bits of a run that was not', async (t) => {
