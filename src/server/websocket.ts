@@ -97,13 +97,13 @@ export function serveWebsocket(options: WebsocketOptions): () => Promise<void> {
         running?.delete(id);
       },
       onSubscribe: async (connection, id, payload) => {
-        // many that subscribe at once hold the event loop no longer than one
-        await turns.next();
-        if (isDraining()) return [stopping()];
         // the new one is counted already
         if (Object.keys(connection.subscriptions).length > limits.maxSubscriptions) {
           return [tooManySubscriptions(limits.maxSubscriptions)];
         }
+        // many that subscribe at once hold the event loop no longer than one
+        await turns.next();
+        if (isDraining()) return [stopping()];
         const read = readDocument(payload, runner);
         if (!('document' in read)) return read;
         const variables = payload.variables ?? {};

@@ -94,6 +94,6 @@ test(`${ROUNDS * KINDS.length} changed folders leave a server as it was (seed ${
     [['kept', 'READY']],
   );
   assert.deepEqual(await readdir(adaptersDir, { recursive: true }), files);
-  assert.deepEqual(await readdir(dataDir), ['adapters.json']);
+  assert.deepEqual(await readdir(dataDir), ['adapters.json', 'adapters.lock']);
   assert.deepEqual(readJsonFile(join(dataDir, 'adapters.json')), registered);
 });

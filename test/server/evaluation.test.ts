@@ -77,6 +77,7 @@ test('a sample is scored as summarize and rouge answer it alone', async () => {
         label: asked,
         summary: summarize.text,
         completionTokens: summarize.generation.usage.completionTokens,
+        truncated: false,
         rouge,
       });
     }

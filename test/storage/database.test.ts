@@ -87,6 +87,7 @@ databaseTest(
         { number: 1 },
         { number: 2 },
         { number: 3 },
+        { number: 4 },
       ]);
     }
   },
