@@ -1,7 +1,7 @@
 /** Arithmetic of a step of training and of the machine: what share of its matrix products' limit a step reaches. */
 import { GraphBuilder, type Value } from '../src/runtime/graph/graph-builder.ts';
 import type { T5Config } from '../src/runtime/models/model-config.ts';
-import { HEAD_PATH, t5LinearModules } from '../src/runtime/models/t5-modules.ts';
+import { HEAD_PATH, readsSource, t5LinearModules } from '../src/runtime/models/t5-modules.ts';
 import { Session } from '../src/runtime/session.ts';
 import { floatTensor } from '../src/runtime/tensor.ts';
 
@@ -24,8 +24,7 @@ export function stepFlops(
   const passes = full ? 3 : 2;
   let products = 0;
   for (const { path, inSize, outSize } of t5LinearModules(config)) {
-    const readsSource = path.startsWith('encoder.') || /EncDecAttention\.[kv]$/.test(path);
-    products += passes * 2 * inSize * outSize * (path === HEAD_PATH || !readsSource ? t : s);
+    products += passes * 2 * inSize * outSize * (path === HEAD_PATH || !readsSource(path) ? t : s);
   }
   const inner = config.headCount * config.headSize;
   // scores and weighted values, each with two products on the way back

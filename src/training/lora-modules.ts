@@ -1,7 +1,7 @@
 /** Which matrices of a model a training of LoRA adapts: named as PEFT's `target_modules` names them. */
 import { RuntimeError } from '../runtime/errors.ts';
 import type { ModelConfig } from '../runtime/models/model-config.ts';
-import { HEAD_PATH, type LinearModule, t5LinearModules } from '../runtime/models/t5-modules.ts';
+import { HEAD_PATH, type LinearModule, moduleEndings, t5LinearModules } from '../runtime/models/t5-modules.ts';
 
 /** The one name that means every matrix but the output head. */
 const ALL_LINEAR = 'all-linear';
@@ -18,7 +18,7 @@ export function selectLoraModules(config: ModelConfig, names: readonly string[])
   if (names.length === 1 && names[0] === ALL_LINEAR) return linear.filter(({ path }) => path !== HEAD_PATH);
   const unknown = names.filter((name) => !linear.some(({ path }) => isNamed(path, name)));
   if (names.length === 0 || unknown.length > 0) {
-    const there = [...new Set(linear.map(({ path }) => path.slice(path.lastIndexOf('.') + 1)))].join(', ');
+    const there = moduleEndings(linear).join(', ');
     const came = names.length === 0 ? 'none' : unknown.map((name) => JSON.stringify(name)).join(', ');
     const message = `Expected targetModules to be ends of paths of the model's matrices (${there}) or the one name ${ALL_LINEAR}, ${came} came. Leave it out to adapt ${DEFAULT_TARGET_MODULES.join(' and ')}.`;
     throw new RuntimeError('BAD_USER_INPUT', message, { argument: 'targetModules' });

@@ -48,3 +48,13 @@ export function t5OtherModules(config: T5Config): ReadonlySet<string> {
   }
   return others;
 }
+
+/** The last parts of the paths, each once, in the order of the modules: q, k, v, … */
+export function moduleEndings(modules: readonly LinearModule[]): readonly string[] {
+  return [...new Set(modules.map(({ path }) => path.slice(path.lastIndexOf('.') + 1)))];
+}
+
+/** Whether a module's rows are those of the source: in the encoder, and for keys and values of cross-attention. */
+export function readsSource(path: string): boolean {
+  return path.startsWith('encoder.') || /EncDecAttention\.[kv]$/.test(path);
+}

@@ -1,7 +1,7 @@
 /** Which modules of a model an adapter's config means, and with what rank and scale: PEFT's rules, PEFT's order. */
 import { quoted } from '../../storage/storage-error.ts';
 import type { ModelConfig } from '../models/model-config.ts';
-import { HEAD_PATH, type LinearModule, t5LinearModules, t5OtherModules } from '../models/t5-modules.ts';
+import { HEAD_PATH, type LinearModule, moduleEndings, t5LinearModules, t5OtherModules } from '../models/t5-modules.ts';
 import { incompatibleAdapter, listed } from './adapter-errors.ts';
 import type { LoraConfig, ModuleChoice } from './lora-config.ts';
 import { PatternBudget, PatternMatcher } from './pattern-matcher.ts';
@@ -124,11 +124,6 @@ class PatternMap {
   }
 }
 
-/** The last parts of the paths that could have been named: q, k, v, … */
-function endingsOf(modules: readonly LinearModule[]): string {
-  return listed([...new Set(modules.map(({ path }) => path.slice(path.lastIndexOf('.') + 1)))]);
-}
-
 function shown(targets: ModuleChoice): string {
   if (targets.type === 'names') return quoted(targets.names);
   return targets.type === 'pattern' ? `the regular expression ${quoted(targets.pattern)}` : '"all-linear"';
@@ -136,7 +131,7 @@ function shown(targets: ModuleChoice): string {
 
 function checkOthers(targets: ModuleChoice, others: readonly string[], linear: readonly LinearModule[]): void {
   if (others.length === 0) return;
-  const message = `adapter_config.json: expected target_modules to be linear modules (${endingsOf(linear)}), ${shown(targets)} also means ${listed(others)}. Train on linear modules alone.`;
+  const message = `adapter_config.json: expected target_modules to be linear modules (${listed(moduleEndings(linear))}), ${shown(targets)} also means ${listed(others)}. Train on linear modules alone.`;
   incompatibleAdapter(message);
 }
 
@@ -171,7 +166,7 @@ export function selectTargets(config: LoraConfig, model: ModelConfig): TargetSel
   const meant = linear.filter(({ path }) => isMeant(path));
   if (meant.length === 0) {
     incompatibleAdapter(
-      `adapter_config.json: expected target_modules of this model (${endingsOf(linear)}), ${shown(config.targets)} matches none. Choose the model that it was made for.`,
+      `adapter_config.json: expected target_modules of this model (${listed(moduleEndings(linear))}), ${shown(config.targets)} matches none. Choose the model that it was made for.`,
     );
   }
   const ranks = new PatternMap('rank_pattern', config.rankPattern, budget);

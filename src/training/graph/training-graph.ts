@@ -4,7 +4,7 @@
  */
 import { invariant } from '../../runtime/errors.ts';
 import type { T5Config } from '../../runtime/models/model-config.ts';
-import { HEAD_PATH, t5LinearModules } from '../../runtime/models/t5-modules.ts';
+import { HEAD_PATH, readsSource, t5LinearModules } from '../../runtime/models/t5-modules.ts';
 import { type Feeds, Session, type SessionOptions } from '../../runtime/session.ts';
 import { elementCount, floatTensor, type TensorValue } from '../../runtime/tensor.ts';
 import { batchFeeds, type PaddedBatch, padBatch, type TrainingExample } from './batch-feeds.ts';
@@ -139,8 +139,7 @@ function addRows(table: Float32Array, rows: Float32Array, ids: Int32Array): void
 /** Rows of x that a module meets. */
 function rowDims(module: string, { count, sourceLength, targetLength, labelIds }: PaddedBatch): readonly number[] {
   if (module === HEAD_PATH) return [labelIds.length];
-  const readsSource = module.startsWith('encoder.') || /EncDecAttention\.[kv]$/.test(module);
-  return [count, readsSource ? sourceLength : targetLength];
+  return [count, readsSource(module) ? sourceLength : targetLength];
 }
 
 function maskFeeds(

@@ -3,9 +3,10 @@
  * the step), and one with the weights that were best on the validation samples. The order of the data and everything
  * random are functions of seed and step. Each file is replaced whole or not at all.
  */
-import { access, mkdir, readdir, rm } from 'node:fs/promises';
+import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { RuntimeError } from '../../runtime/errors.ts';
+import { findFile } from '../../storage/bounded-file.ts';
 import { SafetensorsFile, type TensorToWrite, writeSafetensors } from '../../storage/safetensors.ts';
 import type { Moments } from '../optimizer/adamw.ts';
 
@@ -87,12 +88,8 @@ export class Checkpoints {
   }
 
   private async openFile(name: string): Promise<SafetensorsFile | undefined> {
-    const path = join(this.folder, name);
-    const isThere = await access(path).then(
-      () => true,
-      () => false,
-    );
-    return isThere ? SafetensorsFile.open(path) : undefined;
+    const path = await findFile(this.folder, name);
+    return path === undefined ? undefined : SafetensorsFile.open(path);
   }
 
   private trainedTensors(): Map<string, TensorToWrite> {

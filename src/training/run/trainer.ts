@@ -246,19 +246,11 @@ class TrainingRun {
 function graphOptions({ plan, model, data }: RunParts): TrainingGraphOptions {
   const { config, tensors, method } = model;
   const { training, validation } = data;
-  const longest = (length: (samples: TrainingSamples, sample: number) => number): number => {
-    let most = 1;
-    for (const samples of [training, validation]) {
-      for (let sample = 0; sample < (samples?.count ?? 0); sample++) {
-        most = Math.max(most, length(samples as TrainingSamples, sample));
-      }
-    }
-    return most;
-  };
+  const all = validation === undefined ? [training] : [training, validation];
   const largest = {
     count: plan.optimization.batchSize,
-    sourceLength: longest((samples, sample) => samples.sourceLength(sample)),
-    targetLength: longest((samples, sample) => samples.targetLength(sample)),
+    sourceLength: Math.max(...all.map(({ longestSource }) => longestSource)),
+    targetLength: Math.max(...all.map(({ longestTarget }) => longestTarget)),
   };
   const memory = Math.min(totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY);
   return {

@@ -2,7 +2,9 @@
 import { type FileHandle, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { RuntimeError } from '../../runtime/errors.ts';
+import { moduleEndings } from '../../runtime/models/t5-modules.ts';
 import { findFile } from '../../storage/bounded-file.ts';
+import { readJson } from '../../storage/model-folder.ts';
 import { SafetensorsFile, type TensorToWrite, writeSafetensors } from '../../storage/safetensors.ts';
 import { writeWholeFile, writeWholeFolder } from '../../storage/whole-files.ts';
 import type { TrainedModel } from './trained-model.ts';
@@ -65,7 +67,8 @@ export async function writeOutput(
 /** As PEFT's LoraConfig writes itself: what is left out has PEFT's default. */
 function adapterConfig(plan: TrainingPlan, lora: LoraSettings, { adapted }: TrainedModel): unknown {
   const { rank, alpha, dropout, targetModules, useRslora } = lora;
-  const named = targetModules[0] === 'all-linear' ? endingsOf(adapted) : [...targetModules].sort();
+  // PEFT, too, writes the modules that all-linear stood for
+  const named = targetModules[0] === 'all-linear' ? moduleEndings(adapted) : targetModules;
   return {
     base_model_name_or_path: plan.modelSource.slice(plan.modelSource.indexOf(':') + 1),
     bias: 'none',
@@ -77,34 +80,25 @@ function adapterConfig(plan: TrainingPlan, lora: LoraSettings, { adapted }: Trai
     modules_to_save: null,
     peft_type: 'LORA',
     r: rank,
-    target_modules: named,
+    target_modules: [...named].sort(),
     task_type: 'SEQ_2_SEQ_LM',
     use_dora: false,
     use_rslora: useRslora,
   };
 }
 
-/** PEFT, too, writes the modules that `all-linear` stood for. */
-function endingsOf(adapted: TrainedModel['adapted']): readonly string[] {
-  return [...new Set(adapted.map(({ path }) => path.slice(path.lastIndexOf('.') + 1)))].sort();
-}
-
 async function writeModelFiles(folder: string, { files }: TrainedModel, plan: TrainingPlan): Promise<void> {
-  const config = await readObject(join(files.folder, 'config.json'));
+  const config = (await readJson(files.folder, 'config.json')) ?? {};
   // transformers names the type of the weights in one or the other, by its version
   const type = 'torch_dtype' in config ? { torch_dtype: 'float32' } : { dtype: 'float32' };
   await writeJson(join(folder, 'config.json'), { ...config, ...type });
-  const generation = await readObject(join(files.folder, 'generation_config.json')).catch(() => ({}));
+  const generation = await readJson(files.folder, 'generation_config.json');
   // who asks for a summary without naming a template gets the one that the model was trained with
   await writeJson(join(folder, 'generation_config.json'), { ...generation, prompt_template: plan.data.templateId });
   for (const name of COPIED) {
     const path = await findFile(files.folder, name);
     if (path !== undefined) await copyWhole(path, join(folder, name));
   }
-}
-
-async function readObject(path: string): Promise<Record<string, unknown>> {
-  return JSON.parse(await readFile(path, 'utf8')) as Record<string, unknown>;
 }
 
 function writeJson(path: string, value: unknown): Promise<void> {

@@ -58,6 +58,14 @@ export class TrainingSamples implements SampleLengths {
     return this.samples.filter(({ target }) => target.cut).length;
   }
 
+  get longestSource(): number {
+    return this.samples.reduce((most, { source }) => Math.max(most, source.ids.length), 0);
+  }
+
+  get longestTarget(): number {
+    return this.samples.reduce((most, { target }) => Math.max(most, target.ids.length), 0);
+  }
+
   sourceLength(sample: number): number {
     return this.sample(sample).source.ids.length;
   }
