@@ -4,33 +4,24 @@ import { access, constants } from 'node:fs/promises';
 import { dirname, extname } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { pino } from 'pino';
-import { readConfig } from '../config.ts';
-import type { Services } from '../context.ts';
 import type { EvaluationSummary } from '../evaluation/runs/evaluation-summaries.ts';
 import type { Evaluations } from '../evaluation/runs/evaluations.ts';
 import { findExportFormat } from '../evaluation/sample-export.ts';
 import { cursorOf } from '../jobs/event-cursor.ts';
-import { databaseErrorOf } from '../runtime/database-errors.ts';
-import { defaultModelRequest, openServices } from '../services.ts';
 import type { StoredEvaluation } from '../storage/evaluation-rows.ts';
 import { EVALUATE_USAGE, type EvaluateArguments, readEvaluateArguments } from './evaluate-arguments.ts';
 import { evaluationViews, type RunProgress } from './evaluation-progress.ts';
 import { evaluationObject, formatEvaluationReport } from './evaluation-report.ts';
 import { CANCELLED, LEFT } from './exit-codes.ts';
-import { Interruption } from './interruption.ts';
-import { ProgressDisplay } from './progress-display.ts';
+import { type CommandParts, runCommand } from './run-command.ts';
 import { VariantLoader } from './variant-loader.ts';
 
 const CANCELLING =
   'Cancels the run: it ends within a sample. To leave a run unfinished instead, end the process with SIGTERM (kill): the same command with the same --idempotency-key goes on with it.';
 
-interface Command {
+interface Command extends Omit<CommandParts<RunProgress>, 'defaultModel'> {
   readonly asked: EvaluateArguments;
-  readonly services: Services;
   readonly loader: VariantLoader;
-  readonly display: ProgressDisplay<RunProgress>;
-  readonly interruption: Interruption;
 }
 
 /** Prints the result on stdout and how it goes on stderr. Rejects with what stands in the way. */
@@ -38,23 +29,11 @@ export async function runEvaluateCommand(written: readonly string[]): Promise<vo
   const asked = readEvaluateArguments(written);
   if (asked === undefined) return console.log(EVALUATE_USAGE);
   for (const file of asked.exports) await checkFolder(file);
-  const config = readConfig({ GISTQL_LOG_LEVEL: 'warn', ...process.env });
-  const log = pino({ level: config.logLevel }, pino.destination({ dest: 2, sync: true }));
-  const display = new ProgressDisplay(process.stderr, () => performance.now(), evaluationViews);
-  const stopping = new AbortController();
-  const interruption = new Interruption();
-  const { services, close } = await openServices(config, { log, hooks: {}, stopping: stopping.signal });
-  try {
+  await runCommand(evaluationViews, ({ defaultModel, ...parts }) => {
+    const { services, display } = parts;
     const onProgress = (line: string): void => display.say(line);
-    const loader = new VariantLoader({ services, defaultModel: defaultModelRequest(config), onProgress });
-    process.exitCode = await evaluate({ asked, services, loader, display, interruption });
-  } catch (error) {
-    throw databaseErrorOf(error) ?? error;
-  } finally {
-    stopping.abort();
-    await close();
-    interruption.end();
-  }
+    return evaluate({ ...parts, asked, loader: new VariantLoader({ services, defaultModel, onProgress }) });
+  });
 }
 
 /** Returns the exit code. */

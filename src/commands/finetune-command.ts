@@ -1,10 +1,6 @@
 /** `gistql finetune`: one training over the services that the server has, from the command line to its exit code. */
-import { pino } from 'pino';
-import { readConfig } from '../config.ts';
-import type { Services } from '../context.ts';
 import { cursorOf } from '../jobs/event-cursor.ts';
 import type { LoadModelRequest } from '../runtime/models/served-model.ts';
-import { defaultModelRequest, openServices } from '../services.ts';
 import { isOver } from '../storage/run-store.ts';
 import type { StoredTraining } from '../storage/training-rows.ts';
 import type { Trainings } from '../training/jobs/trainings.ts';
@@ -12,35 +8,17 @@ import type { TrainingPlan } from '../training/run/trainer-protocol.ts';
 import { CANCELLED, LEFT } from './exit-codes.ts';
 import { FINETUNE_USAGE, type FinetuneArguments, readFinetuneArguments } from './finetune-arguments.ts';
 import { formatTrainingReport, trainingObject, trainingViews } from './finetune-progress.ts';
-import { Interruption } from './interruption.ts';
-import { ProgressDisplay } from './progress-display.ts';
+import { type CommandParts, runCommand } from './run-command.ts';
 
-interface Command {
+interface Command extends CommandParts<StoredTraining> {
   readonly asked: FinetuneArguments;
-  readonly services: Services;
-  readonly defaultModel: LoadModelRequest;
-  readonly display: ProgressDisplay<StoredTraining>;
-  readonly interruption: Interruption;
 }
 
 /** Prints the result on stdout and how it goes on stderr. Rejects with what stands in the way. */
 export async function runFinetuneCommand(written: readonly string[]): Promise<void> {
   const asked = readFinetuneArguments(written);
   if (asked === undefined) return console.log(FINETUNE_USAGE);
-  const config = readConfig({ GISTQL_LOG_LEVEL: 'warn', ...process.env });
-  const log = pino({ level: config.logLevel }, pino.destination({ dest: 2, sync: true }));
-  const display = new ProgressDisplay(process.stderr, () => performance.now(), trainingViews);
-  const stopping = new AbortController();
-  const interruption = new Interruption();
-  const { services, close } = await openServices(config, { log, hooks: {}, stopping: stopping.signal });
-  try {
-    const defaultModel = defaultModelRequest(config);
-    process.exitCode = await finetune({ asked, services, defaultModel, display, interruption });
-  } finally {
-    stopping.abort();
-    await close();
-    interruption.end();
-  }
+  await runCommand(trainingViews, (parts) => finetune({ ...parts, asked }));
 }
 
 /** Returns the exit code. */
