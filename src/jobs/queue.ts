@@ -7,7 +7,7 @@ import { randomUUID } from 'node:crypto';
 import PgBoss from 'pg-boss';
 import type { Clock } from '../runtime/engine/clock.ts';
 import { CHANNEL, type Connection, type Database } from '../storage/database.ts';
-import { JOBS_SCHEMA } from '../storage/migrations.ts';
+import { JOBS_SCHEMA, lockTables } from '../storage/migrations.ts';
 import type { Notifications } from './notifications.ts';
 
 export interface Job {
@@ -76,11 +76,14 @@ export class JobQueue {
 
   /** Opens the queues. In an embedded database, whatever was being worked on is free at once: its process is gone. */
   static async open(database: Database, options: JobQueueOptions): Promise<JobQueue> {
-    const db = { executeSql: (text: string, values?: unknown[]) => database.query(text, values) };
-    const boss = new PgBoss({ db, schema: JOBS_SCHEMA, supervise: false, schedule: false });
+    const boss = bossOn(database);
     boss.on('error', options.onError);
     await boss.start();
-    for (const name of options.queues) await boss.createQueue(name);
+    await database.transaction(async (connection) => {
+      // each has the table of queues when it waits for the other's row, and needs it alone to go on: a deadlock
+      await lockTables(connection);
+      for (const name of options.queues) await bossOn(connection).createQueue(name);
+    });
     const queue = new JobQueue(database, boss, options);
     if (database.isEmbedded) await queue.freeAll();
     queue.keepUp();
@@ -111,9 +114,8 @@ export class JobQueue {
   }
 
   private async put(connection: Connection, name: string, { id, run }: JobKey): Promise<void> {
-    const db = { executeSql: (text: string, values?: unknown[]) => connection.query(text, values) };
     const lease = { expireInSeconds: LEASE_SECONDS, retryLimit: MOST_TRIES, retentionDays: RETENTION_DAYS };
-    await this.boss.send(name, { run }, { id, db, ...lease });
+    await this.boss.send(name, { run }, { id, db: executorOn(connection), ...lease });
     await connection.query('select pg_notify($1, $2)', [CHANNEL, topicOf(name)]);
   }
 
@@ -257,6 +259,14 @@ class Lease {
       onError(error);
     }
   }
+}
+
+function bossOn(connection: Connection): PgBoss {
+  return new PgBoss({ db: executorOn(connection), schema: JOBS_SCHEMA, supervise: false, schedule: false });
+}
+
+function executorOn(connection: Connection): PgBoss.Db {
+  return { executeSql: (text, values) => connection.query(text, values) };
 }
 
 function topicOf(name: string): string {

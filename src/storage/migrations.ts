@@ -4,6 +4,7 @@
  */
 import { type SQL, sql } from 'drizzle-orm';
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres';
+import type { Connection } from './database.ts';
 import { StorageError } from './storage-error.ts';
 
 const migrations: readonly SQL[] = [
@@ -97,11 +98,17 @@ export const JOBS_SCHEMA = 'gistql_jobs';
 
 /** An advisory lock of this number is ours: the letters GISTQL. */
 const LOCK = 0x474953_54514c;
+const lock = sql`select pg_advisory_xact_lock(${LOCK})`;
+
+/** Until the transaction ends no other process makes or changes tables. */
+export async function lockTables({ orm }: Connection): Promise<void> {
+  await orm.execute(lock);
+}
 
 /** Brings the tables up to date; of several processes that start at once one does it, the others wait. */
 export async function migrate(orm: NodePgDatabase): Promise<void> {
   await orm.transaction(async (transaction) => {
-    await transaction.execute(sql`select pg_advisory_xact_lock(${LOCK})`);
+    await transaction.execute(lock);
     await transaction.execute(sql`create schema if not exists gistql`);
     // pg-boss makes its own tables in it, and two of them that make a schema at once can fail
     await transaction.execute(sql`create schema if not exists ${sql.identifier(JOBS_SCHEMA)}`);

@@ -29,12 +29,12 @@ class Replica {
     readonly queue: JobQueue,
   ) {}
 
-  static async open(t: TestContext, database: Database, works = true): Promise<Replica> {
+  static async open(t: TestContext, database: Database, { names = [NAME], works = true } = {}): Promise<Replica> {
     const errors: unknown[] = [];
     const clock = new ManualClock();
     const onError = (error: unknown): void => void errors.push(error);
     const notifications = await Notifications.open(database, { clock, onError });
-    const queue = await JobQueue.open(database, { notifications, clock, queues: [NAME], onError });
+    const queue = await JobQueue.open(database, { notifications, clock, queues: names, onError });
     const replica = Object.assign(new Replica(database, notifications, queue), { errors, clock });
     if (works) replica.work();
     t.after(() => replica.close());
@@ -230,7 +230,7 @@ databaseTest(
   async (t, { empty, isEmbedded }) => {
     if (!isEmbedded) return t.skip('others may live');
     const database = await empty();
-    const killed = await Replica.open(t, database, false);
+    const killed = await Replica.open(t, database, { works: false });
     const id = await killed.send();
     await database.query("update gistql_jobs.job set state = 'active', started_on = now()");
     const next = await Replica.open(t, database);
@@ -257,4 +257,12 @@ databaseTest('replicas share the jobs: each is worked on by one', async (t, { ma
   });
   assert.deepEqual([...ended].map(({ job }) => job.id).sort(), [...ids].sort());
   for (const id of ids) await replicas[0]?.reaches(id, 'completed');
+});
+
+databaseTest('replicas that start at once on a new database all start', async (t, { make, open, isEmbedded }) => {
+  if (isEmbedded) return t.skip('an embedded database has one process');
+  const place = await make();
+  const databases = await Promise.all(Array.from({ length: 5 }, () => open(place)));
+  const names = Array.from({ length: 10 }, (_, number) => `queue-${number}`);
+  await Promise.all(databases.map((database) => Replica.open(t, database, { names, works: false })));
 });
