@@ -11,10 +11,10 @@ import { Engine } from '../runtime/engine/engine.ts';
 import type { GenerationOutput } from '../runtime/engine/generation-request.ts';
 import { targetsOf } from '../runtime/lora/lora-targets.ts';
 import type { LoraWeights } from '../runtime/lora/lora-weights.ts';
-import { loadT5Runner } from '../runtime/models/load-t5.ts';
 import { type ModelFiles, readModelFiles } from '../runtime/models/model-files.ts';
-import type { T5Runner } from '../runtime/models/t5-runner.ts';
 import { readAdapter } from '../runtime/peft/read-adapter.ts';
+import { loadT5Runner } from '../runtime/t5/load-t5.ts';
+import type { T5Runner } from '../runtime/t5/t5-runner.ts';
 
 interface AskedRow {
   readonly sourceIds: readonly number[];

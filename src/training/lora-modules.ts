@@ -1,7 +1,7 @@
 /** Which matrices of a model a training of LoRA adapts: named as PEFT's `target_modules` names them. */
 import { RuntimeError } from '../runtime/errors.ts';
 import type { ModelConfig } from '../runtime/models/model-config.ts';
-import { HEAD_PATH, type LinearModule, moduleEndings, t5LinearModules } from '../runtime/models/t5-modules.ts';
+import { HEAD_PATH, type LinearModule, moduleEndings, t5LinearModules } from '../runtime/t5/t5-modules.ts';
 
 /** The one name that means every matrix but the output head. */
 const ALL_LINEAR = 'all-linear';

@@ -4,11 +4,11 @@ import { type AdapterMemory, defaultAdapterMemory } from '../../src/runtime/lora
 import { unitBytesOf } from '../../src/runtime/lora/adapter-units.ts';
 import { targetsOf } from '../../src/runtime/lora/lora-targets.ts';
 import type { LoraWeights } from '../../src/runtime/lora/lora-weights.ts';
-import { type LoadOptions, loadT5Runner } from '../../src/runtime/models/load-t5.ts';
 import type { ModelConfig } from '../../src/runtime/models/model-config.ts';
 import { readModelFiles } from '../../src/runtime/models/model-files.ts';
-import { t5LinearModules } from '../../src/runtime/models/t5-modules.ts';
-import type { T5Runner } from '../../src/runtime/models/t5-runner.ts';
+import { type LoadOptions, loadT5Runner } from '../../src/runtime/t5/load-t5.ts';
+import { t5LinearModules } from '../../src/runtime/t5/t5-modules.ts';
+import type { T5Runner } from '../../src/runtime/t5/t5-runner.ts';
 import { type TinyModelOptions, writeTinyModel } from './tiny-model.ts';
 
 export interface OpenModel {

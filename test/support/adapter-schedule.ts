@@ -7,7 +7,7 @@ import type { DecodingOptions } from '../../src/runtime/decoding/sampling-params
 import type { EngineOptions } from '../../src/runtime/engine/engine.ts';
 import type { LoraWeights, WeightedAdapter } from '../../src/runtime/lora/lora-weights.ts';
 import type { ModelConfig } from '../../src/runtime/models/model-config.ts';
-import type { T5Runner } from '../../src/runtime/models/t5-runner.ts';
+import type { T5Runner } from '../../src/runtime/t5/t5-runner.ts';
 import { type Asked, EngineHarness } from './engine-harness.ts';
 import { randomAdapter } from './random-adapters.ts';
 import { seededNumbers } from './seeded-numbers.ts';

@@ -9,9 +9,9 @@ import type { GenerationOutput, RequestPriority } from '../../src/runtime/engine
 import type { StepTrace } from '../../src/runtime/engine/step-plan.ts';
 import type { LoraTargets } from '../../src/runtime/graph/lora.ts';
 import type { WeightedAdapter } from '../../src/runtime/lora/lora-weights.ts';
-import { loadT5Runner } from '../../src/runtime/models/load-t5.ts';
 import { type ModelFiles, readModelFiles } from '../../src/runtime/models/model-files.ts';
-import type { T5Runner } from '../../src/runtime/models/t5-runner.ts';
+import { loadT5Runner } from '../../src/runtime/t5/load-t5.ts';
+import type { T5Runner } from '../../src/runtime/t5/t5-runner.ts';
 
 export interface Asked {
   readonly id: string;

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import type { DecodingStrategy } from '../../src/runtime/decoding/decoding-strategy.ts';
 import { Engine } from '../../src/runtime/engine/engine.ts';
 import type { WeightedAdapter } from '../../src/runtime/lora/lora-weights.ts';
-import type { T5Runner } from '../../src/runtime/models/t5-runner.ts';
+import type { T5Runner } from '../../src/runtime/t5/t5-runner.ts';
 
 export interface ForcedRow {
   readonly inputIds: readonly number[];

@@ -2,7 +2,7 @@
 import { mkdir, open, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseT5Config } from '../../src/runtime/models/parse-config.ts';
-import { t5TensorShapes } from '../../src/runtime/models/t5-tensors.ts';
+import { t5TensorShapes } from '../../src/runtime/t5/t5-tensors.ts';
 import { seededNumbers } from './seeded-numbers.ts';
 import { tinyConfig } from './tiny-model.ts';
 

@@ -1,7 +1,7 @@
 /** Adapters in memory, with seeded random factors. */
 import type { LoraFactors, LoraWeights } from '../../src/runtime/lora/lora-weights.ts';
 import type { ModelConfig } from '../../src/runtime/models/model-config.ts';
-import { t5LinearModules } from '../../src/runtime/models/t5-modules.ts';
+import { t5LinearModules } from '../../src/runtime/t5/t5-modules.ts';
 import { seededNumbers } from './seeded-numbers.ts';
 
 export interface RandomAdapterOptions {

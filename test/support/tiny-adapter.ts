@@ -2,7 +2,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseT5Config } from '../../src/runtime/models/parse-config.ts';
-import { HEAD_PATH, t5LinearModules } from '../../src/runtime/models/t5-modules.ts';
+import { HEAD_PATH, t5LinearModules } from '../../src/runtime/t5/t5-modules.ts';
 import type { FloatType } from '../../src/storage/float-conversion.ts';
 import { encodeSafetensors, type TensorToWrite } from '../../src/storage/safetensors.ts';
 import { seededNumbers } from './seeded-numbers.ts';

@@ -2,7 +2,7 @@
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { createStrategy } from '../decoding/create-strategy.ts';
 import { invariant } from '../errors.ts';
-import { loadT5Runner } from '../models/load-t5.ts';
+import { loadT5Runner } from '../t5/load-t5.ts';
 import { TextTail } from '../tokenizer/text-tail.ts';
 import { toTransfer } from '../transfer-error.ts';
 import { Engine } from './engine.ts';

@@ -4,10 +4,10 @@ import { MEBIBYTE } from '../../storage/byte-size.ts';
 import { checkFile, readJson, resolveFolder } from '../../storage/model-folder.ts';
 import { quoted, StorageError } from '../../storage/storage-error.ts';
 import { RuntimeError } from '../errors.ts';
+import { t5ParameterCount } from '../t5/t5-tensors.ts';
 import type { GenerationDefaults, ModelConfig } from './model-config.ts';
 import { parseT5Config } from './parse-config.ts';
 import { parseGenerationDefaults, parseTemplateId } from './parse-generation-config.ts';
-import { t5ParameterCount } from './t5-tensors.ts';
 
 export interface ModelFiles {
   readonly folder: string;

@@ -5,8 +5,8 @@ import { quoted } from '../../storage/storage-error.ts';
 import { RuntimeError } from '../errors.ts';
 import type { ModelConfig } from '../models/model-config.ts';
 import { withModelErrors } from '../models/model-files.ts';
-import { HEAD_PATH } from '../models/t5-modules.ts';
-import { t5TensorShapes } from '../models/t5-tensors.ts';
+import { HEAD_PATH } from '../t5/t5-modules.ts';
+import { t5TensorShapes } from '../t5/t5-tensors.ts';
 import { elementCount } from '../tensor.ts';
 
 const PREFIX = 'base_model.model.';

@@ -10,7 +10,7 @@ import { quoted } from '../../storage/storage-error.ts';
 import { type LoraFactors, type LoraWeights, writeUnits } from '../lora/lora-weights.ts';
 import { noteSharedMemory } from '../lora/shared-memory.ts';
 import type { ModelConfig } from '../models/model-config.ts';
-import { HEAD_PATH } from '../models/t5-modules.ts';
+import { HEAD_PATH } from '../t5/t5-modules.ts';
 import { elementCount } from '../tensor.ts';
 import { incompatibleAdapter, invalidAdapter, listed, withAdapterErrors } from './adapter-errors.ts';
 import { type AdapterPlan, type PlannedFactors, planAdapter } from './adapter-plan.ts';

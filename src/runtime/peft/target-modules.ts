@@ -1,7 +1,7 @@
 /** Which modules of a model an adapter's config means, and with what rank and scale: PEFT's rules, PEFT's order. */
 import { quoted } from '../../storage/storage-error.ts';
 import type { ModelConfig } from '../models/model-config.ts';
-import { HEAD_PATH, type LinearModule, moduleEndings, t5LinearModules, t5OtherModules } from '../models/t5-modules.ts';
+import { HEAD_PATH, type LinearModule, moduleEndings, t5LinearModules, t5OtherModules } from '../t5/t5-modules.ts';
 import { incompatibleAdapter, listed } from './adapter-errors.ts';
 import type { LoraConfig, ModuleChoice } from './lora-config.ts';
 import { PatternBudget, PatternMatcher } from './pattern-matcher.ts';

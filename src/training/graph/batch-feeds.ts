@@ -1,7 +1,7 @@
 /** A batch of token ids as the inputs of a T5 training graph: padded on the right, what is padding masked. */
 import type { T5Config } from '../../runtime/models/model-config.ts';
-import { decoderBuckets, encoderBuckets } from '../../runtime/models/relative-buckets.ts';
 import type { Feeds } from '../../runtime/session.ts';
+import { decoderBuckets, encoderBuckets } from '../../runtime/t5/relative-buckets.ts';
 import { floatTensor, intTensor, longTensor } from '../../runtime/tensor.ts';
 
 export interface TrainingExample {

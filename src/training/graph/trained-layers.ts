@@ -2,7 +2,7 @@
 import type { GraphBuilder, Value } from '../../runtime/graph/graph-builder.ts';
 import { linear } from '../../runtime/graph/layers.ts';
 import { type AdaptedShape, LoraLayer, type LoraTargets } from '../../runtime/graph/lora.ts';
-import { relativeBiasPath, type T5StackName, type T5Weights } from '../../runtime/models/t5-layers.ts';
+import { relativeBiasPath, type T5StackName, type T5Weights } from '../../runtime/t5/t5-layers.ts';
 import { factorName, type LoraTraining, type TrainingMethod } from './training-method.ts';
 
 /** Inputs that are declared when the first node asks for them. */

@@ -4,8 +4,8 @@
  */
 import { invariant } from '../../runtime/errors.ts';
 import type { T5Config } from '../../runtime/models/model-config.ts';
-import { HEAD_PATH, readsSource, t5LinearModules } from '../../runtime/models/t5-modules.ts';
 import { type Feeds, Session, type SessionOptions } from '../../runtime/session.ts';
+import { HEAD_PATH, readsSource, t5LinearModules } from '../../runtime/t5/t5-modules.ts';
 import { elementCount, floatTensor, type TensorValue } from '../../runtime/tensor.ts';
 import { batchFeeds, type PaddedBatch, padBatch, type TrainingExample } from './batch-feeds.ts';
 import {

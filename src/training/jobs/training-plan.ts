@@ -1,8 +1,8 @@
 /** From what is asked to a plan with nothing left open; all that can be refused is refused here. */
 import { RuntimeError } from '../../runtime/errors.ts';
 import type { Device, Precision, ServedModel } from '../../runtime/models/served-model.ts';
-import type { LinearModule } from '../../runtime/models/t5-modules.ts';
 import { DEFAULT_TEMPLATE_ID, findTemplate, framePrompt } from '../../runtime/prompts/templates.ts';
+import type { LinearModule } from '../../runtime/t5/t5-modules.ts';
 import { DEFAULT_TARGET_MODULES, selectLoraModules } from '../lora-modules.ts';
 import type { DataSettings, LoraSettings, TrainingPlan } from '../run/trainer-protocol.ts';
 import { stepsOfEpoch } from '../samples/batch-plan.ts';

@@ -1,8 +1,8 @@
 /** The model of a training: its weights in arrays that are trained in place, and the factors of a new adapter. */
 import type { T5Config } from '../../runtime/models/model-config.ts';
 import { type ModelFiles, readModelFiles, withModelErrors } from '../../runtime/models/model-files.ts';
-import { HEAD_PATH, type LinearModule } from '../../runtime/models/t5-modules.ts';
-import { checkT5Tensors, t5TensorShapes } from '../../runtime/models/t5-tensors.ts';
+import { HEAD_PATH, type LinearModule } from '../../runtime/t5/t5-modules.ts';
+import { checkT5Tensors, t5TensorShapes } from '../../runtime/t5/t5-tensors.ts';
 import { elementCount } from '../../runtime/tensor.ts';
 import { WeightFiles } from '../../storage/model-folder.ts';
 import { EMBEDDINGS } from '../graph/t5-training-graph.ts';

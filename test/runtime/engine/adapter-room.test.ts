@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import type { LoraFactors, LoraWeights } from '../../../src/runtime/lora/lora-weights.ts';
-import type { T5Runner } from '../../../src/runtime/models/t5-runner.ts';
+import type { T5Runner } from '../../../src/runtime/t5/t5-runner.ts';
 import { memoryOf, openTinyModel } from '../../support/adapted-runner.ts';
 import { type Asked, EngineHarness } from '../../support/engine-harness.ts';
 import { randomAdapter } from '../../support/random-adapters.ts';

@@ -6,7 +6,7 @@ import { RuntimeError } from '../../../src/runtime/errors.ts';
 import { targetsOf } from '../../../src/runtime/lora/lora-targets.ts';
 import type { LoraWeights, WeightedAdapter } from '../../../src/runtime/lora/lora-weights.ts';
 import type { ModelConfig } from '../../../src/runtime/models/model-config.ts';
-import type { T5Runner } from '../../../src/runtime/models/t5-runner.ts';
+import type { T5Runner } from '../../../src/runtime/t5/t5-runner.ts';
 import { type Asked, EngineHarness, loadRunner } from '../../support/engine-harness.ts';
 import { randomAdapter } from '../../support/random-adapters.ts';
 import { seededNumbers } from '../../support/seeded-numbers.ts';

@@ -7,8 +7,8 @@ import type { FinishReason } from '../../../src/runtime/decoding/stopping-criter
 import { targetsOf } from '../../../src/runtime/lora/lora-targets.ts';
 import type { WeightedAdapter } from '../../../src/runtime/lora/lora-weights.ts';
 import { readModelFiles } from '../../../src/runtime/models/model-files.ts';
-import type { T5Runner } from '../../../src/runtime/models/t5-runner.ts';
 import { type LoadedAdapter, readAdapter } from '../../../src/runtime/peft/read-adapter.ts';
+import type { T5Runner } from '../../../src/runtime/t5/t5-runner.ts';
 import { type Asked, EngineHarness, loadRunner } from '../../support/engine-harness.ts';
 import { forward, largestDifference } from '../../support/forced-tokens.ts';
 import { oracleTest, readJsonFile, sharedPath } from '../../support/oracle.ts';

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseT5Config } from '../../../src/runtime/models/parse-config.ts';
-import { t5LinearModules, t5OtherModules } from '../../../src/runtime/models/t5-modules.ts';
 import { parseLoraConfig } from '../../../src/runtime/peft/lora-config.ts';
 import { selectTargets, type TargetSelection } from '../../../src/runtime/peft/target-modules.ts';
+import { t5LinearModules, t5OtherModules } from '../../../src/runtime/t5/t5-modules.ts';
 import { readJsonFile, repositoryPath } from '../../support/oracle.ts';
 import { refuses } from '../../support/refuses.ts';
 import { tinyConfig } from '../../support/tiny-model.ts';

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { uniform } from '../../../src/runtime/decoding/random.ts';
 import { parseT5Config } from '../../../src/runtime/models/parse-config.ts';
-import { HEAD_PATH, t5LinearModules } from '../../../src/runtime/models/t5-modules.ts';
+import { HEAD_PATH, t5LinearModules } from '../../../src/runtime/t5/t5-modules.ts';
 import type { TrainingExample } from '../../../src/training/graph/batch-feeds.ts';
 import {
   type DropoutMasks,

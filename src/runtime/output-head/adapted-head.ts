@@ -15,11 +15,11 @@ import type { AdapterUnits } from '../lora/adapter-units.ts';
 import { CombinationCache } from '../lora/combination-cache.ts';
 import { RunFactors } from '../lora/run-factors.ts';
 import { Session } from '../session.ts';
+import { HEAD_PATH } from '../t5/t5-modules.ts';
 import { floatTensor, type TensorValue } from '../tensor.ts';
 import { BlendedHead } from './blended-head.ts';
 import { declareScores, gatherRows, runScores } from './head-scores.ts';
 import type { OutputHead } from './output-head.ts';
-import { HEAD_PATH } from './t5-modules.ts';
 
 /** Rows of a run: one number only, because how onnxruntime cuts a product must not depend on how many rows there are. */
 const RUN_ROWS = 16;

@@ -3,8 +3,8 @@ import { isFloatType } from '../../storage/float-conversion.ts';
 import type { TensorInfo } from '../../storage/safetensors-header.ts';
 import { quoted } from '../../storage/storage-error.ts';
 import { RuntimeError } from '../errors.ts';
+import type { T5Config } from '../models/model-config.ts';
 import { elementCount } from '../tensor.ts';
-import type { T5Config } from './model-config.ts';
 
 export interface TensorCatalog {
   names(): readonly string[];

@@ -4,8 +4,8 @@ import { type TestContext, test } from 'node:test';
 import { AdapterCombination } from '../../../src/runtime/lora/adapter-combination.ts';
 import { defaultAdapterMemory } from '../../../src/runtime/lora/adapter-memory.ts';
 import { AdapterUnits } from '../../../src/runtime/lora/adapter-units.ts';
-import { AdaptedHead } from '../../../src/runtime/models/adapted-head.ts';
-import { OutputHead } from '../../../src/runtime/models/output-head.ts';
+import { AdaptedHead } from '../../../src/runtime/output-head/adapted-head.ts';
+import { OutputHead } from '../../../src/runtime/output-head/output-head.ts';
 import { seededNumbers } from '../../support/seeded-numbers.ts';
 
 const [VOCABULARY, SIZE] = [40, 8];

@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import type { RowNeeds } from '../../../src/runtime/decoding/decoding-strategy.ts';
-import { HeadScreen, type WantedLogits } from '../../../src/runtime/models/head-screen.ts';
-import { OutputHead } from '../../../src/runtime/models/output-head.ts';
-import type { T5Runner } from '../../../src/runtime/models/t5-runner.ts';
+import { HeadScreen, type WantedLogits } from '../../../src/runtime/output-head/head-screen.ts';
+import { OutputHead } from '../../../src/runtime/output-head/output-head.ts';
+import type { T5Runner } from '../../../src/runtime/t5/t5-runner.ts';
 import { EngineHarness, loadRunner } from '../../support/engine-harness.ts';
 import { repositoryPath } from '../../support/oracle.ts';
 import { seededNumbers } from '../../support/seeded-numbers.ts';

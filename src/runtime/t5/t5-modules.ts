@@ -1,5 +1,5 @@
 /** The modules of a T5 by their paths, as PEFT sees them: the linear ones take adapters, the others do not. */
-import type { T5Config } from './model-config.ts';
+import type { T5Config } from '../models/model-config.ts';
 import { t5TensorShapes } from './t5-tensors.ts';
 
 export interface LinearModule {

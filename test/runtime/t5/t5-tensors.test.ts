@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { T5Config } from '../../../src/runtime/models/model-config.ts';
 import { parseT5Config } from '../../../src/runtime/models/parse-config.ts';
-import { checkT5Tensors, t5ParameterCount, t5TensorShapes } from '../../../src/runtime/models/t5-tensors.ts';
+import { checkT5Tensors, t5ParameterCount, t5TensorShapes } from '../../../src/runtime/t5/t5-tensors.ts';
 import { WeightFiles } from '../../../src/storage/model-folder.ts';
 import type { TensorInfo } from '../../../src/storage/safetensors-header.ts';
 import { readJsonFile, repositoryPath } from '../../support/oracle.ts';

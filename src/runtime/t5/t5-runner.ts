@@ -14,11 +14,11 @@ import { routeRows } from '../lora/row-routing.ts';
 import { RunFactors } from '../lora/run-factors.ts';
 import { UnitStack } from '../lora/unit-stack.ts';
 import { WorkerAdapters } from '../lora/worker-adapters.ts';
+import type { T5Config } from '../models/model-config.ts';
+import type { RowHeads } from '../output-head/row-heads.ts';
 import type { Session, SessionOutputs } from '../session.ts';
 import { floatTensor, intTensor, longTensor, type TensorValue } from '../tensor.ts';
-import type { T5Config } from './model-config.ts';
 import { decoderBuckets, encoderBuckets } from './relative-buckets.ts';
-import type { RowHeads } from './row-heads.ts';
 
 /** Sources are padded to a multiple of this: the kernels' widest vector, so that padding leaves every bit as it is. */
 const SOURCE_MULTIPLE = 16;

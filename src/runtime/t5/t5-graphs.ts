@@ -14,8 +14,8 @@ import { GraphBuilder, type Value } from '../graph/graph-builder.ts';
 import { linear, splitLast } from '../graph/layers.ts';
 import { type AdaptedModule, type AdaptedShape, type LoraTargets, RowLora, RunLora } from '../graph/lora.ts';
 import type { OnnxModel } from '../graph/model-proto.ts';
+import type { T5Config } from '../models/model-config.ts';
 import { floatTensor } from '../tensor.ts';
-import type { T5Config } from './model-config.ts';
 import { relativeBiasPath, type Stream, T5Layers, type T5StackName, type T5Weights } from './t5-layers.ts';
 import type { T5Parameters, T5StackParameters } from './t5-parameters.ts';
 

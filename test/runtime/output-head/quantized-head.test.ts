@@ -1,7 +1,7 @@
 /** The 8-bit head says how far it is from the head, and its weights stay where the processor's sums are exact. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { quantizeHead, WEIGHT_RANGES } from '../../../src/runtime/models/quantized-head.ts';
+import { quantizeHead, WEIGHT_RANGES } from '../../../src/runtime/output-head/quantized-head.ts';
 import { seededNumbers } from '../../support/seeded-numbers.ts';
 
 const SEED = 20261125;

@@ -1,5 +1,5 @@
 /** T5's weights in the form that the graphs take: matrices that share an input are stacked into one. */
-import type { T5Config } from './model-config.ts';
+import type { T5Config } from '../models/model-config.ts';
 
 /** Where tensors come from: one file, shards, or memory. Values are float32 whatever the file holds. */
 export interface TensorSource {

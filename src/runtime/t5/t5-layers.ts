@@ -6,7 +6,7 @@ import { attend, mergeHeads, splitHeads } from '../graph/attention.ts';
 import type { GraphBuilder, Value } from '../graph/graph-builder.ts';
 import { addAndNormalize, gatedActivation, rmsNorm } from '../graph/layers.ts';
 import type { AdaptedShape, LoraLayer } from '../graph/lora.ts';
-import type { T5Config } from './model-config.ts';
+import type { T5Config } from '../models/model-config.ts';
 
 export type T5StackName = 'encoder' | 'decoder';
 
