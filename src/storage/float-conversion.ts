@@ -27,6 +27,12 @@ function halfToFloat(half: number): number {
   return sign * (1 + mantissa / 1024) * 2 ** (exponent - 15);
 }
 
+/** The value of every half, at the index that its bits are as a whole number. */
+export function halfValues(): Float32Array {
+  halfTable ??= Float32Array.from({ length: 65_536 }, (_, half) => halfToFloat(half));
+  return halfTable;
+}
+
 /** Converts the values; the result of F32 shares memory with `bytes` where their alignment allows it. */
 export function toFloat32(bytes: Uint8Array, type: FloatType): Float32Array {
   const size = FLOAT_BYTES[type];
@@ -41,8 +47,8 @@ export function toFloat32(bytes: Uint8Array, type: FloatType): Float32Array {
     for (let index = 0; index < count; index++) bits[index] = (halves[index] as number) << 16;
     return floats;
   }
-  halfTable ??= Float32Array.from({ length: 65_536 }, (_, half) => halfToFloat(half));
-  for (let index = 0; index < count; index++) floats[index] = halfTable[halves[index] as number] as number;
+  const values = halfValues();
+  for (let index = 0; index < count; index++) floats[index] = values[halves[index] as number] as number;
   return floats;
 }
 

@@ -16,7 +16,7 @@ const LENGTH_BYTES = 8;
 const HASHED_AT_ONCE = 2 ** 22;
 
 /** Throws StorageError when a value is NaN or infinite. */
-function checkFinite(values: Float32Array, where: string): void {
+export function checkFinite(values: Float32Array, where: string): void {
   for (let index = 0; index < values.length; index++) {
     const value = values[index] as number;
     if (!Number.isFinite(value)) {
