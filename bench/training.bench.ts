@@ -214,6 +214,7 @@ async function compare(folder: string, method: Method, roundCount: number): Prom
   const python = process.env.TRAINING_PYTHON;
   if (python !== undefined) sides.set('PyTorch', await startPeer(python, folder, method, temporary));
   const { config } = await readModelFiles(`dir:${basename(folder)}`, planFor(folder, method).places.directories);
+  if (config.family !== 't5') throw new Error(`Expected the folder of a T5, one of ${config.architecture} came.`);
   const next = seededNumbers(1);
   const rounds = new Map([...sides.keys()].map((name) => [name, [] as Round[]]));
   console.log({

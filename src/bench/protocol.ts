@@ -9,12 +9,12 @@ import { createStrategy } from '../runtime/decoding/create-strategy.ts';
 import type { SamplingParams } from '../runtime/decoding/sampling-params.ts';
 import { Engine } from '../runtime/engine/engine.ts';
 import type { GenerationOutput } from '../runtime/engine/generation-request.ts';
+import type { ModelRunner } from '../runtime/engine/model-runner.ts';
 import { targetsOf } from '../runtime/lora/lora-targets.ts';
 import type { LoraWeights } from '../runtime/lora/lora-weights.ts';
+import { loadRunner } from '../runtime/models/load-runner.ts';
 import { type ModelFiles, readModelFiles } from '../runtime/models/model-files.ts';
 import { readAdapter } from '../runtime/peft/read-adapter.ts';
-import { loadT5Runner } from '../runtime/t5/load-t5.ts';
-import type { T5Runner } from '../runtime/t5/t5-runner.ts';
 
 interface AskedRow {
   readonly sourceIds: readonly number[];
@@ -55,7 +55,7 @@ function paramsFor(newTokens: number, numBeams: number): SamplingParams {
 
 /** Runs all rows, at most `maxRows` at a time, and returns the ids of each. */
 async function run(
-  runner: T5Runner,
+  runner: ModelRunner,
   rows: readonly AskedRow[],
   beams: number,
   maxRows: number,
@@ -63,7 +63,6 @@ async function run(
   const outputs = new Map<string, GenerationOutput>();
   const context = {
     eosTokenIds: runner.eosTokenIds,
-    decoderStartTokenId: runner.decoderStartTokenId,
     vocabularySize: runner.vocabularySize,
   };
   const engine = new Engine(
@@ -72,7 +71,7 @@ async function run(
       maxRows,
       prefillTokens: 512,
       timeSliceSteps: Number.MAX_SAFE_INTEGER,
-      createStrategy: (params) => createStrategy(params, context),
+      createStrategy: (params, history) => createStrategy(params, { ...context, history }),
       now: () => performance.now(),
     },
     {
@@ -92,7 +91,7 @@ async function run(
   return rows.map((_, index) => outputs.get(String(index))?.sequences[0]?.tokens.map(({ id }) => id) ?? []);
 }
 
-async function answer(runner: T5Runner, known: ReadonlySet<string>, request: ProtocolRequest): Promise<object> {
+async function answer(runner: ModelRunner, known: ReadonlySet<string>, request: ProtocolRequest): Promise<object> {
   const named = request.adapters?.filter((name) => name !== null) ?? [];
   if (named.some((name) => !known.has(name))) return { id: request.id, unsupported: 'adapters' };
   const start = performance.now();
@@ -138,7 +137,7 @@ export async function serveBenchProtocol(options: BenchOptions): Promise<void> {
   const known = new Set(adapters.keys());
   const targets = targetsOf(adapters.values());
   const { folder, config } = files;
-  const { runner } = await loadT5Runner({ modelFolder: folder, config, threadCount, targets }, () => {});
+  const { runner } = await loadRunner({ modelFolder: folder, config, threadCount, targets }, () => {});
   for (const [name, weights] of adapters) runner.addAdapter(name, weights);
   const say = (message: object): void => console.log(JSON.stringify(message));
   await run(runner, [{ sourceIds: [5, 6, 7, 1], newTokens: 4 }], 1, 1);

@@ -1,14 +1,14 @@
 /** A tiny T5 and runners over it, for tests of what a worker does with adapters. */
 import type { TestContext } from 'node:test';
+import type { ModelRunner } from '../../src/runtime/engine/model-runner.ts';
 import { type AdapterMemory, defaultAdapterMemory } from '../../src/runtime/lora/adapter-memory.ts';
 import { unitBytesOf } from '../../src/runtime/lora/adapter-units.ts';
 import { targetsOf } from '../../src/runtime/lora/lora-targets.ts';
 import type { LoraWeights } from '../../src/runtime/lora/lora-weights.ts';
+import { type LoadOptions, loadRunner } from '../../src/runtime/models/load-runner.ts';
 import type { ModelConfig } from '../../src/runtime/models/model-config.ts';
 import { readModelFiles } from '../../src/runtime/models/model-files.ts';
-import { type LoadOptions, loadT5Runner } from '../../src/runtime/t5/load-t5.ts';
-import { t5LinearModules } from '../../src/runtime/t5/t5-modules.ts';
-import type { T5Runner } from '../../src/runtime/t5/t5-runner.ts';
+import { linearModules } from '../../src/runtime/models/model-modules.ts';
 import { type TinyModelOptions, writeTinyModel } from './tiny-model.ts';
 
 export interface OpenModel {
@@ -17,7 +17,7 @@ export interface OpenModel {
   load(
     adapters: ReadonlyMap<string, LoraWeights>,
     changes?: Partial<Pick<LoadOptions, 'threadCount' | 'screened' | 'memory'>>,
-  ): Promise<T5Runner>;
+  ): Promise<ModelRunner>;
 }
 
 export async function openTinyModel(t: TestContext, options: TinyModelOptions): Promise<OpenModel> {
@@ -27,7 +27,7 @@ export async function openTinyModel(t: TestContext, options: TinyModelOptions): 
     config,
     load: async (adapters, changes = {}) => {
       const targets = targetsOf(adapters.values());
-      const { runner } = await loadT5Runner({ modelFolder, config, targets, threadCount: 2, ...changes }, () => {});
+      const { runner } = await loadRunner({ modelFolder, config, targets, threadCount: 2, ...changes }, () => {});
       t.after(() => runner.dispose());
       for (const [key, weights] of adapters) runner.addAdapter(key, weights);
       return runner;
@@ -42,7 +42,7 @@ export function memoryOf(
   unitCount: number,
 ): AdapterMemory {
   const { modules, gains } = targetsOf(adapters.values());
-  const adapted = t5LinearModules(config).filter(({ path }) => modules.has(path) && path.startsWith('decoder.'));
+  const adapted = linearModules(config).filter(({ path }) => modules.has(path) && path.startsWith('decoder.'));
   const unitBytes = unitBytesOf(adapted.map((module) => ({ ...module, hasGain: gains.has(module.path) })));
   return { ...defaultAdapterMemory, stackBytes: unitCount * unitBytes, pieceBytes: unitBytes };
 }

@@ -5,9 +5,9 @@
 import assert from 'node:assert/strict';
 import type { DecodingOptions } from '../../src/runtime/decoding/sampling-params.ts';
 import type { EngineOptions } from '../../src/runtime/engine/engine.ts';
+import type { ModelRunner } from '../../src/runtime/engine/model-runner.ts';
 import type { LoraWeights, WeightedAdapter } from '../../src/runtime/lora/lora-weights.ts';
 import type { ModelConfig } from '../../src/runtime/models/model-config.ts';
-import type { T5Runner } from '../../src/runtime/t5/t5-runner.ts';
 import { type Asked, EngineHarness } from './engine-harness.ts';
 import { randomAdapter } from './random-adapters.ts';
 import { seededNumbers } from './seeded-numbers.ts';
@@ -102,9 +102,9 @@ export interface ScheduleSetup {
   readonly config: ModelConfig;
   readonly adapters: ReadonlyMap<string, LoraWeights>;
   /** Has all the adapters, and answers each request alone. */
-  readonly reference: T5Runner;
+  readonly reference: ModelRunner;
   /** Has all the adapters, and little memory for them. */
-  readonly runner: T5Runner;
+  readonly runner: ModelRunner;
   readonly seed: number;
 }
 

@@ -4,7 +4,7 @@ import { readdir, readlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import type { ErrorCode } from '../../src/runtime/errors.ts';
-import { parseT5Config } from '../../src/runtime/models/parse-config.ts';
+import { parseConfig } from '../../src/runtime/models/parse-config.ts';
 import { type LoadedAdapter, readAdapter } from '../../src/runtime/peft/read-adapter.ts';
 import { encodeSafetensors, type TensorToWrite } from '../../src/storage/safetensors.ts';
 import { refuses } from './refuses.ts';
@@ -35,7 +35,7 @@ export async function writeGood(t: TestContext, options: TinyAdapterOptions = {}
 }
 
 export async function readGood({ folder, model }: Good, maxRank = 64): Promise<LoadedAdapter> {
-  return readAdapter(folder, { modelFolder: model.folder, config: parseT5Config(model.config) }, { maxRank });
+  return readAdapter(folder, { modelFolder: model.folder, config: parseConfig(model.config) }, { maxRank });
 }
 
 /** Changes the tensors, then writes them. */

@@ -6,12 +6,12 @@ import { parseSamplingParams } from '../../src/runtime/decoding/parse-sampling-p
 import type { DecodingOptions } from '../../src/runtime/decoding/sampling-params.ts';
 import { Engine, type EngineOptions } from '../../src/runtime/engine/engine.ts';
 import type { GenerationOutput, RequestPriority } from '../../src/runtime/engine/generation-request.ts';
+import type { ModelRunner } from '../../src/runtime/engine/model-runner.ts';
 import type { StepTrace } from '../../src/runtime/engine/step-plan.ts';
 import type { LoraTargets } from '../../src/runtime/graph/lora.ts';
 import type { WeightedAdapter } from '../../src/runtime/lora/lora-weights.ts';
+import { loadRunner as loadModelRunner } from '../../src/runtime/models/load-runner.ts';
 import { type ModelFiles, readModelFiles } from '../../src/runtime/models/model-files.ts';
-import { loadT5Runner } from '../../src/runtime/t5/load-t5.ts';
-import type { T5Runner } from '../../src/runtime/t5/t5-runner.ts';
 
 export interface Asked {
   readonly id: string;
@@ -28,10 +28,10 @@ export async function loadRunner(
   parent: string,
   name: string,
   options: { readonly screened?: boolean; readonly targets?: LoraTargets } = {},
-): Promise<{ runner: T5Runner; files: ModelFiles }> {
+): Promise<{ runner: ModelRunner; files: ModelFiles }> {
   const files = await readModelFiles(`dir:${name}`, { embedded: parent, models: parent });
   const { folder: modelFolder, config } = files;
-  const loaded = await loadT5Runner({ modelFolder, config, threadCount: 2, ...options }, () => {});
+  const loaded = await loadModelRunner({ modelFolder, config, threadCount: 2, ...options }, () => {});
   return { runner: loaded.runner, files };
 }
 
@@ -43,7 +43,7 @@ export class EngineHarness {
   readonly traces: StepTrace[] = [];
 
   constructor(
-    private readonly runner: T5Runner,
+    private readonly runner: ModelRunner,
     options: Partial<EngineOptions> = {},
     /** Called before each step: where a test lets requests come late or leave. */
     onStep: (trace: StepTrace) => void = () => {},
@@ -52,7 +52,6 @@ export class EngineHarness {
     let clock = 0;
     const context = {
       eosTokenIds: runner.eosTokenIds,
-      decoderStartTokenId: runner.decoderStartTokenId,
       vocabularySize: runner.vocabularySize,
       endOfText: (ids: readonly number[]) => ids.map(pieceText).join(''),
     };
@@ -62,7 +61,7 @@ export class EngineHarness {
         maxRows: 64,
         prefillTokens: 512,
         timeSliceSteps: 1000,
-        createStrategy: (params) => createStrategy(params, context),
+        createStrategy: (params, history) => createStrategy(params, { ...context, history }),
         now: () => clock++,
         ...options,
       },
@@ -97,7 +96,7 @@ export class EngineHarness {
     return (this.outputs.get(id)?.sequences ?? []).map(({ tokens }) => tokens.map((token) => token.id));
   }
 
-  static async runAll(runner: T5Runner, asked: readonly Asked[]): Promise<EngineHarness> {
+  static async runAll(runner: ModelRunner, asked: readonly Asked[]): Promise<EngineHarness> {
     const harness = new EngineHarness(runner);
     for (const one of asked) harness.submit(one);
     await harness.drain();

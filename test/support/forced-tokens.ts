@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import type { DecodingStrategy } from '../../src/runtime/decoding/decoding-strategy.ts';
 import { Engine } from '../../src/runtime/engine/engine.ts';
+import type { ModelRunner } from '../../src/runtime/engine/model-runner.ts';
 import type { WeightedAdapter } from '../../src/runtime/lora/lora-weights.ts';
-import type { T5Runner } from '../../src/runtime/t5/t5-runner.ts';
 
 export interface ForcedRow {
   readonly inputIds: readonly number[];
@@ -34,7 +34,7 @@ class ForcedTokens implements DecodingStrategy {
 
 /** The logits of every row's steps, all rows in one batch. */
 export async function forward(
-  runner: T5Runner,
+  runner: ModelRunner,
   rows: readonly ForcedRow[],
 ): Promise<readonly (readonly Float32Array[])[]> {
   const strategies = rows.map(({ decoderInputIds }) => new ForcedTokens(decoderInputIds));

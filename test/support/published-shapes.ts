@@ -1,9 +1,9 @@
 /** Models in the shape of published ones, with random weights: as large as they are, and written in a second or two. */
 import { mkdir, open, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { parseT5Config } from '../../src/runtime/models/parse-config.ts';
 import { t5TensorShapes } from '../../src/runtime/t5/t5-tensors.ts';
 import { seededNumbers } from './seeded-numbers.ts';
+import { parseT5Config } from './t5-config.ts';
 import { tinyConfig } from './tiny-model.ts';
 
 interface Shape {

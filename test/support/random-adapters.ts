@@ -1,7 +1,7 @@
 /** Adapters in memory, with seeded random factors. */
 import type { LoraFactors, LoraWeights } from '../../src/runtime/lora/lora-weights.ts';
 import type { ModelConfig } from '../../src/runtime/models/model-config.ts';
-import { t5LinearModules } from '../../src/runtime/t5/t5-modules.ts';
+import { linearModules } from '../../src/runtime/models/model-modules.ts';
 import { seededNumbers } from './seeded-numbers.ts';
 
 export interface RandomAdapterOptions {
@@ -19,7 +19,7 @@ export function randomAdapter(config: ModelConfig, options: RandomAdapterOptions
   const around = (length: number, scale: number): Float32Array =>
     Float32Array.from({ length }, () => (next() - 0.5) * scale);
   const factors: LoraFactors[] = [];
-  for (const { path, inSize, outSize } of t5LinearModules(config)) {
+  for (const { path, inSize, outSize } of linearModules(config)) {
     if (!targets.some((target) => `.${path}`.endsWith(`.${target}`))) continue;
     factors.push({
       module: path,

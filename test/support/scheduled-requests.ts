@@ -10,7 +10,7 @@ export function makeScheduled(id: string, priority: RequestPriority = 'interacti
     { numBeams },
     { defaults: {}, badWordsIds: [], drawSeed: () => 1, maxRows: 8, logprobs: false },
   );
-  const context = { eosTokenIds: [1], decoderStartTokenId: 0, vocabularySize: 9, endOfText: () => '' };
+  const context = { eosTokenIds: [1], history: [0], vocabularySize: 9, endOfText: () => '' };
   return new ScheduledRequest(
     { id, promptTokenIds: [3, 1], params, adapters: [], stream: false, priority },
     createStrategy(params, context),

@@ -1,8 +1,9 @@
 /** Writes PEFT folders for the tiny model, with seeded random factors. */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { parseT5Config } from '../../src/runtime/models/parse-config.ts';
-import { HEAD_PATH, t5LinearModules } from '../../src/runtime/t5/t5-modules.ts';
+import { HEAD_PATH } from '../../src/runtime/models/linear-module.ts';
+import { linearModules } from '../../src/runtime/models/model-modules.ts';
+import { parseConfig } from '../../src/runtime/models/parse-config.ts';
 import type { FloatType } from '../../src/storage/float-conversion.ts';
 import { encodeSafetensors, type TensorToWrite } from '../../src/storage/safetensors.ts';
 import { seededNumbers } from './seeded-numbers.ts';
@@ -74,14 +75,14 @@ function isTarget(path: string, targets: readonly string[] | string): boolean {
 
 export function tinyAdapterTensors(options: TinyAdapterOptions = {}): Map<string, TensorToWrite> {
   const { rank = 4, targets = ['q', 'v'], spread = 0.3, dtype = 'F32', ranks = {} } = options;
-  const model = parseT5Config(tinyConfig(options.model));
+  const model = parseConfig(tinyConfig(options.model));
   const next = seededNumbers(options.seed ?? 1);
   const random = (shape: readonly number[], low: number, high: number): TensorToWrite => {
     const length = shape.reduce((product, size) => product * size, 1);
     return { shape, dtype, data: Float32Array.from({ length }, () => low + (high - low) * next()) };
   };
   const tensors = new Map<string, TensorToWrite>();
-  for (const { path, inSize, outSize } of t5LinearModules(model)) {
+  for (const { path, inSize, outSize } of linearModules(model)) {
     if (!(options.modules?.includes(path) ?? isTarget(path, targets))) continue;
     const moduleRank = Object.entries(ranks).find(([key]) => isTarget(path, [key]))?.[1] ?? rank;
     const size = options.zeroB ? 0 : spread;

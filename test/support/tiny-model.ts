@@ -3,11 +3,11 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { uniform } from '../../src/runtime/decoding/random.ts';
-import { parseT5Config } from '../../src/runtime/models/parse-config.ts';
 import { t5TensorShapes } from '../../src/runtime/t5/t5-tensors.ts';
 import type { FloatType } from '../../src/storage/float-conversion.ts';
 import { encodeSafetensors, type TensorToWrite } from '../../src/storage/safetensors.ts';
 import type { Cleanup } from './cleanup.ts';
+import { parseT5Config } from './t5-config.ts';
 
 export interface TinyModelOptions {
   /** Same seed, same bytes. Default 1. */

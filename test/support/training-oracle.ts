@@ -1,11 +1,12 @@
 /** Reads the models, adapters and batches of the training oracle. */
-import { parseT5Config } from '../../src/runtime/models/parse-config.ts';
+
 import { WeightFiles } from '../../src/storage/model-folder.ts';
 import type { TrainingExample } from '../../src/training/graph/batch-feeds.ts';
 import type { TrainingGraphOptions } from '../../src/training/graph/training-graph.ts';
 import type { TrainingMethod } from '../../src/training/graph/training-method.ts';
 import { readJsonFile } from './oracle.ts';
 import { readTensors } from './read-tensors.ts';
+import { parseT5Config } from './t5-config.ts';
 
 interface Batches {
   readonly t5: { readonly examples: readonly TrainingExample[]; readonly batches: readonly (readonly number[])[] };

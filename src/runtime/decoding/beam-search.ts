@@ -59,7 +59,7 @@ export class BeamSearch implements DecodingStrategy {
   needs(): readonly RowNeeds[] {
     const { params, context } = this;
     this.edits = this.running.map(({ ids }) =>
-      editsOf(params, [context.decoderStartTokenId, ...ids], ids.length, context.eosTokenIds),
+      editsOf(params, [...context.history, ...ids], ids.length, context.eosTokenIds),
     );
     const wanted = { count: this.keptCount, alternatives: params.topLogprobs, allLogits: false, scored: true };
     this.wanted = this.edits.map((edits) => needsOf(edits, wanted));

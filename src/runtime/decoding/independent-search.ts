@@ -39,10 +39,9 @@ export class IndependentSearch implements DecodingStrategy {
     private readonly context: StrategyContext,
   ) {
     this.stopping = new StoppingCriteria({ ...params, ...context });
-    const start = context.decoderStartTokenId;
     this.rows = Array.from({ length: params.numReturnSequences }, (_, index) => ({
       index,
-      history: [start],
+      history: [...context.history],
       tokens: [],
       finishReason: undefined,
     }));
@@ -70,7 +69,7 @@ export class IndependentSearch implements DecodingStrategy {
       const token = this.choose(row, parent, scores);
       row.tokens.push(token);
       row.history.push(token.id);
-      row.finishReason = this.stopping.finishReason(row.history.slice(1));
+      row.finishReason = this.stopping.finishReason(row.history.slice(this.context.history.length));
       appended.push({ sequenceIndex: row.index, tokenIds: [token.id] });
       if (row.finishReason === undefined) nextRows.push({ parent, tokenId: token.id });
     }

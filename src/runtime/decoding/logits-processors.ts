@@ -34,7 +34,7 @@ export function penalize(score: number, penalty: number): number {
   return score < 0 ? score * penalty : score / penalty;
 }
 
-/** `history`: ids so far, a decoder's start token included; `newTokenCount` of them are new. */
+/** `history`: ids so far, the prompt or a decoder's start token included; `newTokenCount` of them are new. */
 export function editsOf(
   params: ProcessorParams,
   history: readonly number[],

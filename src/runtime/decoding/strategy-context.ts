@@ -3,8 +3,8 @@ import type { GeneratedToken, RowScores } from './decoding-strategy.ts';
 
 export interface StrategyContext {
   readonly eosTokenIds: readonly number[];
-  /** The first id of every history (encoder-decoder). */
-  readonly decoderStartTokenId: number;
+  /** The ids before the first new one, as the chain of processors sees them: a prompt, or a decoder's start token. */
+  readonly history: readonly number[];
   readonly vocabularySize: number;
   /** As in StoppingOptions; absent: no request has stop strings. */
   readonly endOfText?: (newTokenIds: readonly number[], length: number) => string;

@@ -1,7 +1,8 @@
 /** The running requests of one section and their cache slots. */
 import { invariant } from '../errors.ts';
+import type { SectionName } from '../graph/attention.ts';
 import type { KvCache, SourceCache } from './kv-cache.ts';
-import type { ScheduledRequest, SectionName } from './scheduled-request.ts';
+import type { ScheduledRequest } from './scheduled-request.ts';
 
 export class BatchSection {
   /** By slot; a hole is filled by the next request that comes, or closed before the next step. */

@@ -1,15 +1,16 @@
 /**
  * Continuous batching: between any two steps of the model, requests join and leave the running batch. One call of
- * `step` retires who left, admits who waits (their sources are encoded), runs one decode step of all rows and hands
+ * `step` retires who left, admits who waits, reads a piece of their prompts, runs one decode step of all rows and hands
  * each request's scores to its strategy. It knows token ids; text, transport and policy are elsewhere.
  */
 import type { DecodingStrategy, RowNeeds, RowScores, TokensAppended } from '../decoding/decoding-strategy.ts';
 import type { SamplingParams } from '../decoding/sampling-params.ts';
 import { RuntimeError } from '../errors.ts';
+import type { SectionName } from '../graph/attention.ts';
 import { BatchSection, slotOf } from './batch-section.ts';
 import type { GenerationOutput, GenerationRequest } from './generation-request.ts';
 import type { ModelRunner, Preparation, StepScores } from './model-runner.ts';
-import { ScheduledRequest, type SectionName } from './scheduled-request.ts';
+import { ScheduledRequest } from './scheduled-request.ts';
 import { Scheduler, type SchedulerOptions } from './scheduler.ts';
 import { planStep, type StepPlan, type StepTrace, traceOf } from './step-plan.ts';
 
@@ -24,7 +25,8 @@ export interface EngineEvents {
 }
 
 export interface EngineOptions extends SchedulerOptions {
-  readonly createStrategy: (params: SamplingParams) => DecodingStrategy;
+  /** `history` as in StrategyContext. */
+  readonly createStrategy: (params: SamplingParams, history: readonly number[]) => DecodingStrategy;
   /** Milliseconds of a monotonic clock. */
   readonly now: () => number;
 }
@@ -32,6 +34,8 @@ export interface EngineOptions extends SchedulerOptions {
 export class Engine {
   private readonly scheduler: Scheduler;
   private readonly sections: Record<SectionName, BatchSection>;
+  /** Requests that have rows and whose prompts are being read, first come, first served. */
+  private readonly prefilling = new Set<ScheduledRequest>();
   private stepNumber = 0;
   /** What keeps requests from being run that are admitted all the same. */
   private readonly unprepared = new WeakMap<ScheduledRequest, unknown>();
@@ -58,10 +62,10 @@ export class Engine {
   }
 
   submit(request: GenerationRequest): void {
-    const strategy = this.options.createStrategy(request.params);
+    const { tokenId, history } = this.runner.startOf(request.promptTokenIds);
+    const strategy = this.options.createStrategy(request.params, history);
     const adapters = this.runner.combine(request.adapters);
-    const start = { adapters, tokenId: this.runner.decoderStartTokenId, now: this.options.now() };
-    this.scheduler.add(new ScheduledRequest(request, strategy, start));
+    this.scheduler.add(new ScheduledRequest(request, strategy, { adapters, tokenId, now: this.options.now() }));
   }
 
   /** Frees the request's rows before the next step; it finishes as cancelled with what it has. */
@@ -73,7 +77,8 @@ export class Engine {
 
   /** Makes one step; a fault in it fails the requests that ran and leaves the engine ready for others. */
   async step(): Promise<void> {
-    await this.admit();
+    this.admit();
+    await this.prefill();
     const plan = this.plan();
     if (plan.rowCount === 0) return;
     this.events.onStep?.(traceOf(plan));
@@ -94,20 +99,24 @@ export class Engine {
     return planStep(this.stepNumber, singles.requests, groups.requests);
   }
 
-  private async admit(): Promise<void> {
-    for (const request of this.scheduler.preempt()) this.sections[request.section].preempt(request);
-    const admitted = this.scheduler.admit((request, beside) => this.prepare(request, beside));
+  private admit(): void {
+    for (const request of this.scheduler.preempt()) {
+      // what was read of its prompt stays with it
+      if (!this.prefilling.delete(request)) this.sections[request.section].preempt(request);
+    }
+    let unread = 0;
+    for (const { request } of this.prefilling) unread += request.promptTokenIds.length;
+    const admitted = this.scheduler.admit((request, beside) => this.prepare(request, beside), unread);
     for (const [name, section] of Object.entries(this.sections)) {
       section.reserve(admitted.filter((request) => request.section === name).length);
     }
     for (const request of admitted) {
       request.moments.scheduled ??= this.options.now();
       try {
-        await this.start(request);
+        this.start(request);
       } catch (error) {
         this.fail(request, error);
       }
-      request.moments.prefilled ??= this.options.now();
     }
   }
 
@@ -127,14 +136,40 @@ export class Engine {
     }
   }
 
-  private async start(request: ScheduledRequest): Promise<void> {
+  private start(request: ScheduledRequest): void {
     if (this.unprepared.has(request)) throw this.unprepared.get(request);
-    const section = this.sections[request.section];
-    if (request.state.status === 'preempted') section.place(request, undefined);
+    if (request.state.status === 'preempted') this.sections[request.section].place(request, undefined);
     if (request.state.status !== 'waiting') return;
-    const { source } = await this.runner.encode(request.request.promptTokenIds, request.adapters);
-    // the caller may have left while the encoder ran
-    if (request.state.status === 'waiting') section.place(request, source);
+    request.prefill ??= this.runner.prefill(request.request.promptTokenIds, request.adapters);
+    this.prefilling.add(request);
+  }
+
+  /** Reads prompts: all that wait when nothing runs, else so many tokens that the next step is not held up. */
+  private async prefill(): Promise<void> {
+    const isBusy = Object.values(this.sections).some(({ requests }) => requests.length > 0);
+    let tokens = 0;
+    for (const request of this.prefilling) {
+      while (this.prefilling.has(request)) {
+        const { nextTokenCount = 0 } = request.prefill ?? {};
+        if (isBusy && tokens > 0 && tokens + nextTokenCount > this.options.prefillTokens) return;
+        tokens += nextTokenCount;
+        await this.read(request);
+      }
+    }
+  }
+
+  /** Reads the next piece of a prompt; after the last one the request has its slot. */
+  private async read(request: ScheduledRequest): Promise<void> {
+    try {
+      const source = await request.prefill?.advance();
+      // the caller may have left meanwhile
+      if (source === undefined || !this.prefilling.delete(request)) return;
+      request.prefill = undefined;
+      this.sections[request.section].place(request, source);
+    } catch (error) {
+      this.fail(request, error);
+    }
+    request.moments.prefilled ??= this.options.now();
   }
 
   private advance(plan: StepPlan, result: StepScores): void {
@@ -179,14 +214,18 @@ export class Engine {
   private fail(request: ScheduledRequest, error: unknown): void {
     if (request.state.status === 'finished') return;
     this.scheduler.remove((candidate) => candidate === request);
-    if (request.state.status === 'running') this.sections[request.section].remove(request);
-    request.state = { status: 'finished' };
+    this.leave(request);
     this.events.onFailed(request.request.id, error);
   }
 
-  private finish(request: ScheduledRequest): void {
+  private leave(request: ScheduledRequest): void {
+    this.prefilling.delete(request);
     if (request.state.status === 'running') this.sections[request.section].remove(request);
     request.state = { status: 'finished' };
+  }
+
+  private finish(request: ScheduledRequest): void {
+    this.leave(request);
     const output = { sequences: request.strategy.sequences(), timing: request.timing(this.options.now()) };
     this.events.onFinished(request.request.id, output);
   }

@@ -1,13 +1,12 @@
 /** A generation request on its way through the engine. */
 
 import type { DecodingStrategy } from '../decoding/decoding-strategy.ts';
+import type { SectionName } from '../graph/attention.ts';
 import type { AdapterCombination } from '../lora/adapter-combination.ts';
 import type { GenerationRequest, GenerationTiming } from './generation-request.ts';
 import type { SavedSlot } from './kv-cache.ts';
+import type { Prefill } from './model-runner.ts';
 import { RowPaths } from './row-paths.ts';
-
-/** The two kinds of rows of a step; attention.ts says why there are two. */
-export type SectionName = 'singles' | 'groups';
 
 /** preempted: it gave its rows to others and waits with its cache saved. */
 export type RequestState =
@@ -37,7 +36,9 @@ export class ScheduledRequest {
   /** The token that each running row reads in the next step. */
   inputTokens: readonly number[];
   readonly paths = new RowPaths();
-  /** Tokens of the source in the cache, padding included; 0 before the encoder ran. */
+  /** What is left to be read of its prompt, or of its source; undefined before that began. */
+  prefill: Prefill | undefined;
+  /** Tokens of the source or prompt in the cache, padding included; 0 before they were read. */
   sourceLength = 0;
   /** Steps since it was last given its rows. */
   stepsInSlice = 0;

@@ -11,7 +11,7 @@ import type { ScheduledRequest } from './scheduled-request.ts';
 export interface SchedulerOptions {
   /** Rows (beams, samples) that run at once. */
   readonly maxRows: number;
-  /** Source tokens that are encoded between two steps while rows are running; one request is always admitted. */
+  /** Prompt or source tokens that are read between two steps while rows are running; one request is always admitted. */
   readonly prefillTokens: number;
   /** Steps after which a running request gives way to a waiting one. */
   readonly timeSliceSteps: number;
@@ -87,21 +87,23 @@ export class Scheduler {
   /**
    * The waiting requests that start now; they count as running from here on. `prepare` is asked of each in turn, with
    * those that will run beside it. Who is not ready holds up those behind it, so that they stay in order; who has no
-   * room is passed by them, but by so many only that it is not passed over for ever.
+   * room is passed by them, but by so many only that it is not passed over for ever. `unreadTokens`: of the prompts of
+   * those that run already.
    */
   admit(
     prepare: (request: ScheduledRequest, beside: readonly ScheduledRequest[]) => Preparation = () => 'ready',
+    unreadTokens = 0,
   ): readonly ScheduledRequest[] {
     const admitted = new Set<ScheduledRequest>();
     const passed: ScheduledRequest[] = [];
     const busy = this.running.size > 0;
     let free = this.freeRows();
-    let tokens = 0;
+    let tokens = unreadTokens;
     for (const request of this.waiting) {
       if (!this.roomless.has(request)) {
         if (request.rowDemand > free) break;
         const withIt = tokens + (request.state.status === 'waiting' ? request.request.promptTokenIds.length : 0);
-        if (busy && admitted.size > 0 && withIt > this.options.prefillTokens) break;
+        if (busy && tokens > 0 && withIt > this.options.prefillTokens) break;
         const preparation = prepare(request, [...this.running, ...admitted]);
         if (preparation === 'more to do') break;
         if (preparation === 'ready') {

@@ -2,7 +2,7 @@
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { createStrategy } from '../decoding/create-strategy.ts';
 import { invariant } from '../errors.ts';
-import { loadT5Runner } from '../t5/load-t5.ts';
+import { loadRunner } from '../models/load-runner.ts';
 import { TextTail } from '../tokenizer/text-tail.ts';
 import { toTransfer } from '../transfer-error.ts';
 import { Engine } from './engine.ts';
@@ -21,7 +21,6 @@ function createEngine(runner: ModelRunner): Engine {
   const tail = new TextTail(setup.vocabulary);
   const context = {
     eosTokenIds: runner.eosTokenIds,
-    decoderStartTokenId: runner.decoderStartTokenId,
     vocabularySize: runner.vocabularySize,
     endOfText: (ids: readonly number[], length: number) => tail.of(ids, length),
   };
@@ -29,7 +28,7 @@ function createEngine(runner: ModelRunner): Engine {
     runner,
     {
       ...setup.scheduler,
-      createStrategy: (params) => createStrategy(params, context),
+      createStrategy: (params, history) => createStrategy(params, { ...context, history }),
       now: () => performance.now(),
     },
     {
@@ -112,7 +111,7 @@ function reportProgress(stage: string, share: number): void {
 }
 
 try {
-  const loaded = await loadT5Runner(setup, reportProgress);
+  const loaded = await loadRunner(setup, reportProgress);
   for (const [key, weights] of setup.adapters) loaded.runner.addAdapter(key, weights);
   serve(loaded.runner, createEngine(loaded.runner));
   const { parameterCount, memoryBytes, warnings } = loaded;

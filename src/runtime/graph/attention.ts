@@ -1,9 +1,10 @@
 /**
- * Attention as graph nodes. Scores are not scaled: T5 folds the scale into its weights.
+ * Attention as graph nodes.
  *
  * A decode step has two sections of rows, because ONNX Runtime multiplies a single query row with another kernel than
  * several, and their roundings differ: a request must take the same kernel whoever shares its batch.
- *   singles: one query row a request          groups: the rows (beams, samples) of one request, padded to Q ≥ 2 queries
+ *   singles: one query row a request          groups: the rows (beams, samples, a chunk of a prompt) of one request,
+ *                                             padded to Q ≥ 2 queries
  * Within a section, what one row gets does not depend on the others: masked positions add exact zeros.
  */
 import type { GraphBuilder, Value } from './graph-builder.ts';
@@ -11,6 +12,8 @@ import type { GraphBuilder, Value } from './graph-builder.ts';
 export interface HeadShape {
   readonly headCount: number;
   readonly headSize: number;
+  /** Heads of keys and values; each serves equally many heads of queries. Default: headCount. */
+  readonly keyValueHeadCount?: number;
 }
 
 /** softmax(queries × keysᵀ + bias) × values; queries [b, H, q, dk], keys and values [b, H, s, dk], bias broadcasts to [b, H, q, s]. */
@@ -32,128 +35,162 @@ export function mergeHeads(graph: GraphBuilder, x: Value, { headCount, headSize 
   return graph.node('Reshape', [merged, graph.integers(0, 0, headCount * headSize)]);
 }
 
-/** Where the rows of a section are: how they become [b, H, q, dk] and back. */
+/**
+ * Where the rows of a section are, and how they come back. Heads of queries that share keys are rows of one product:
+ * G = H / KV of them to a head of keys.
+ */
 interface SectionLayout {
-  readonly fromRows: (rows: Value) => Value;
+  /** [n, H·dk] → [g, KV, G·q, dk] */
+  readonly queries: (rows: Value) => Value;
+  /** [n, KV·dk] → [g, KV, q, dk] */
+  readonly keys: (rows: Value) => Value;
+  /** [g, KV, G·q, dk] → [n, H·dk] */
   readonly toRows: (attended: Value) => Value;
 }
 
-/** [n, H·dk] ⇄ [n, H, 1, dk]: only names change, no bytes move. */
-function singlesLayout(graph: GraphBuilder, { headCount, headSize }: HeadShape): SectionLayout {
+/** Only names change, no bytes move. */
+function singlesLayout(
+  graph: GraphBuilder,
+  { headCount, headSize, keyValueHeadCount = headCount }: HeadShape,
+): SectionLayout {
+  const shared = headCount / keyValueHeadCount;
+  const reshape = (x: Value, ...dims: readonly number[]): Value => graph.node('Reshape', [x, graph.integers(...dims)]);
   return {
-    fromRows: (rows) => graph.node('Reshape', [rows, graph.integers(0, headCount, 1, headSize)]),
-    toRows: (attended) => graph.node('Reshape', [attended, graph.integers(0, headCount * headSize)]),
+    queries: (rows) => reshape(rows, 0, keyValueHeadCount, shared, headSize),
+    keys: (rows) => reshape(rows, 0, keyValueHeadCount, 1, headSize),
+    toRows: (attended) => reshape(attended, 0, headCount * headSize),
   };
 }
 
-/** [n, H·dk] ⇄ [g, H, q, dk]; `groupRows` [g, q] names the row of each query, `rowPlaces` [n] the query (of g·q) of each row. */
-function groupsLayout(graph: GraphBuilder, shape: HeadShape, groupRows: Value, rowPlaces: Value): SectionLayout {
-  const width = shape.headCount * shape.headSize;
+/**
+ * Inputs: groups.rows [g, q], the row of each query; groups.places [n], the query (of g·q) of each row; where heads
+ * share keys, groups.split_shape [5] = (g, KV, G, q, dk) and groups.joined_shape [4] = (g, KV, G·q, dk): no dimension
+ * can be told from an empty tensor.
+ */
+function groupsLayout(graph: GraphBuilder, shape: HeadShape): SectionLayout {
+  const { headCount, headSize, keyValueHeadCount = headCount } = shape;
+  const width = headCount * headSize;
+  const groupRows = graph.input('groups.rows', 'int32', ['groups_count', 'groups_queries']);
+  const places = graph.input('groups.places', 'int32', ['groups_row_count']);
+  const gather = (rows: Value): Value => graph.node('Gather', [rows, groupRows], { axis: 0 }); // [g, q, …]
+  const flatten = (queries: Value): Value =>
+    graph.node('Gather', [graph.node('Reshape', [queries, graph.integers(-1, width)]), places], { axis: 0 });
+  const keys = (rows: Value): Value => splitHeads(graph, gather(rows), { headCount: keyValueHeadCount, headSize });
+  if (keyValueHeadCount === headCount) {
+    return { queries: keys, keys, toRows: (attended) => flatten(mergeHeads(graph, attended, shape)) };
+  }
+  const split = graph.input('groups.split_shape', 'int64', [5]);
+  const joined = graph.input('groups.joined_shape', 'int64', [4]);
+  const shared = headCount / keyValueHeadCount;
   return {
-    fromRows: (rows) => splitHeads(graph, graph.node('Gather', [rows, groupRows], { axis: 0 }), shape),
+    keys,
+    queries: (rows) => {
+      const heads = graph.node('Reshape', [gather(rows), graph.integers(0, 0, keyValueHeadCount, shared, headSize)]);
+      const byHead = graph.node('Transpose', [heads], { perm: [0, 2, 3, 1, 4] });
+      return graph.node('Reshape', [byHead, joined]);
+    },
     toRows: (attended) => {
-      const queries = graph.node('Reshape', [mergeHeads(graph, attended, shape), graph.integers(-1, width)]);
-      return graph.node('Gather', [queries, rowPlaces], { axis: 0 });
+      const byHead = graph.node('Reshape', [attended, split]);
+      return flatten(graph.node('Transpose', [byHead], { perm: [0, 3, 1, 2, 4] }));
     },
   };
 }
 
-/** One section's cache and masks of one step; which layer's cache is asked by number. */
-export interface DecodeSection {
-  readonly layout: SectionLayout;
-  /** [g, H, q, positions + q] relative bias of past entries, then of the step's own tokens; masked ones are -inf. */
-  readonly selfBias: Value;
-  /** [2]: past entries, own tokens: how the scores' last axis falls in two. */
-  readonly selfWidths: Value;
-  /** [g, 1, 1, source] 0 or -inf. */
-  readonly sourceMask: Value;
-  /** [g, H, positions, dk] */
-  readonly selfCache: (layer: number) => KeysAndValues;
-  /** [g, H, source, dk] */
-  readonly sourceCache: (layer: number) => KeysAndValues;
-}
+export type SectionName = 'singles' | 'groups';
 
 interface KeysAndValues {
   readonly keys: Value;
   readonly values: Value;
 }
 
-/**
- * Declares the inputs of a section. Names carry the section: `singles.self_bias_index`, `groups.source_keys.3`, …
- * `biasTable` [buckets + 1, H]; its last row is -inf, so that one index says both the distance and what is masked.
- */
-export function declareSection(
-  graph: GraphBuilder,
-  name: 'singles' | 'groups',
-  shape: HeadShape,
-  biasTable: Value,
-): DecodeSection {
-  const dim = (size: string) => `${name}_${size}`;
+/** One section's rows and cached keys and values, by layer. */
+export interface DecodeSection {
+  readonly name: SectionName;
+  readonly layout: SectionLayout;
+  /** Of the tokens decoded so far, [g, KV, positions, dk]. */
+  readonly selfCache: (layer: number) => KeysAndValues;
+  /** Of the source, or of the prompt, [g, KV, source, dk]. */
+  readonly sourceCache: (layer: number) => KeysAndValues;
+}
+
+/** Declares the inputs of a section. Names carry the section: `singles.self_keys.0`, `groups.source_keys.3`, … */
+export function declareSection(graph: GraphBuilder, name: SectionName, shape: HeadShape): DecodeSection {
+  const { headCount, headSize, keyValueHeadCount = headCount } = shape;
   const cache = (kind: string, positions: string) => (layer: number) => {
-    const dims = [dim('count'), shape.headCount, dim(positions), shape.headSize];
+    const dims = [`${name}_count`, keyValueHeadCount, `${name}_${positions}`, headSize];
     return {
       keys: graph.input(`${name}.${kind}_keys.${layer}`, 'float32', dims),
       values: graph.input(`${name}.${kind}_values.${layer}`, 'float32', dims),
     };
   };
-  const index = graph.input(`${name}.self_bias_index`, 'int32', [dim('count'), dim('queries'), dim('keys')]);
-  const bias = graph.node('Gather', [biasTable, index], { axis: 0 }); // [g, q, keys, H]
-  const layout =
-    name === 'singles'
-      ? singlesLayout(graph, shape)
-      : groupsLayout(
-          graph,
-          shape,
-          graph.input('groups.rows', 'int32', [dim('count'), dim('queries')]),
-          graph.input('groups.places', 'int32', ['groups_row_count']),
-        );
   return {
-    layout,
-    selfBias: graph.node('Transpose', [bias], { perm: [0, 3, 1, 2] }),
-    selfWidths: graph.input(`${name}.self_widths`, 'int64', [2]),
-    sourceMask: graph.input(`${name}.source_mask`, 'float32', [dim('count'), 1, 1, dim('source')]),
+    name,
+    layout: name === 'singles' ? singlesLayout(graph, shape) : groupsLayout(graph, shape),
     selfCache: cache('self', 'positions'),
     sourceCache: cache('source', 'source'),
   };
 }
 
+/** What a section's queries see, and how much of it. */
+export interface SectionView {
+  /** Cached keys and values, in the order of the bias. */
+  readonly cached: readonly KeysAndValues[];
+  /** Broadcasts to [g, KV, G·q, width]: of what is cached, then of the step's own q tokens; masked ones are -inf. */
+  readonly bias: Value;
+  /** [cached + 1]: how the width falls into parts. */
+  readonly widths: Value;
+  /** What scores are multiplied with. Default 1: T5 folds the scale into its weights. */
+  readonly scale?: number;
+}
+
 /**
  * Self-attention of one section: queries meet the cached entries and the step's own keys, which are not in the cache
- * yet. Rows [n, H·dk] in and out.
+ * yet. Rows [n, H·dk] (queries) and [n, KV·dk] in, [n, H·dk] out.
  */
 export function decodeSelfAttention(
   graph: GraphBuilder,
-  section: DecodeSection,
-  layer: number,
+  { layout }: DecodeSection,
+  { cached, bias, widths, scale = 1 }: SectionView,
   rows: { readonly queries: Value; readonly keys: Value; readonly values: Value },
 ): Value {
-  const { fromRows, toRows } = section.layout;
-  const cached = section.selfCache(layer);
-  const queries = fromRows(rows.queries);
-  const own = { keys: fromRows(rows.keys), values: fromRows(rows.values) };
-  const scores = graph.node(
-    'Concat',
-    [
-      graph.node('FusedMatMul', [queries, cached.keys], { transB: 1 }),
-      graph.node('FusedMatMul', [queries, own.keys], { transB: 1 }),
-    ],
-    { axis: -1 },
-  );
-  const probabilities = graph.node('Softmax', [graph.node('Add', [scores, section.selfBias])], { axis: -1 });
-  const [past, now] = graph.nodeWithOutputs('Split', [probabilities, section.selfWidths], { axis: -1 }, 2) as [
-    Value,
-    Value,
-  ];
-  const attended = graph.node('Add', [
-    graph.node('MatMul', [past, cached.values]),
-    graph.node('MatMul', [now, own.values]),
-  ]);
-  return toRows(attended);
+  const queries = layout.queries(rows.queries);
+  const parts = [...cached, { keys: layout.keys(rows.keys), values: layout.keys(rows.values) }];
+  const attributes = scale === 1 ? { transB: 1 } : { transB: 1, alpha: { float: scale } };
+  const scores = parts.map(({ keys }) => graph.node('FusedMatMul', [queries, keys], attributes));
+  const biased = graph.node('Add', [graph.node('Concat', scores, { axis: -1 }), bias]);
+  const probabilities = graph.node('Softmax', [biased], { axis: -1 });
+  const shares = graph.nodeWithOutputs('Split', [probabilities, widths], { axis: -1 }, parts.length);
+  const [first, ...others] = parts.map(({ values }, part) => graph.node('MatMul', [shares[part] as Value, values]));
+  const attended = others.reduce((sum, part) => graph.node('Add', [sum, part]), first as Value);
+  return layout.toRows(attended);
 }
 
-/** Cross-attention of one section to its sources. Rows [n, H·dk] in and out. */
-export function decodeCrossAttention(graph: GraphBuilder, section: DecodeSection, layer: number, rows: Value): Value {
-  const source = section.sourceCache(layer);
-  const attended = attend(graph, section.layout.fromRows(rows), source.keys, source.values, section.sourceMask);
-  return section.layout.toRows(attended);
+/** Joins what the sections made of their rows, in the order of the rows. `sizes` [2]: rows of each section. */
+export function bySection(
+  graph: GraphBuilder,
+  sections: readonly DecodeSection[],
+  sizes: Value,
+  rows: readonly Value[],
+  attendRows: (section: DecodeSection, part: readonly Value[]) => Value,
+): Value {
+  const parts = rows.map((value) => graph.nodeWithOutputs('Split', [value, sizes], { axis: 0 }, sections.length));
+  const attended = sections.map((section, index) =>
+    attendRows(
+      section,
+      parts.map((part) => part[index] as Value),
+    ),
+  );
+  return graph.node('Concat', attended, { axis: 0 });
+}
+
+/** Cross-attention of one section to its sources. `mask` broadcasts to [g, H, q, source]; rows [n, H·dk] in and out. */
+export function decodeCrossAttention(
+  graph: GraphBuilder,
+  { layout, sourceCache }: DecodeSection,
+  layer: number,
+  mask: Value,
+  rows: Value,
+): Value {
+  const source = sourceCache(layer);
+  return layout.toRows(attend(graph, layout.queries(rows), source.keys, source.values, mask));
 }

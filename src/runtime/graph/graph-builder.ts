@@ -24,6 +24,8 @@ const MICROSOFT_OPERATORS = new Set([
   'FusedMatMul',
   'MatMulIntegerToFloat',
   'SkipSimplifiedLayerNormalization',
+  'SkipLayerNormalization',
+  'RotaryEmbedding',
   'FastGelu',
   'QuickGelu',
 ]);

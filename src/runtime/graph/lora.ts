@@ -10,6 +10,7 @@
  */
 import { floatTensor } from '../tensor.ts';
 import type { GraphBuilder, Value } from './graph-builder.ts';
+import type { OnnxModel } from './model-proto.ts';
 
 /** Ranks of a unit: the widest matrix that onnxruntime cuts in one way only. */
 export const LORA_UNIT = 16;
@@ -32,6 +33,12 @@ export interface LoraTargets {
 export interface AdaptedModule extends AdaptedShape {
   readonly path: string;
   readonly hasGain: boolean;
+}
+
+/** A graph and which of its matrices have LoRA inputs. */
+export interface AdaptableGraph {
+  readonly model: OnnxModel;
+  readonly adapted: readonly AdaptedModule[];
 }
 
 export const loraInput = {

@@ -1,6 +1,6 @@
 /** Which matrices need LoRA inputs, so that given adapters can run. */
 import type { LoraTargets } from '../graph/lora.ts';
-import { HEAD_PATH } from '../t5/t5-modules.ts';
+import { HEAD_PATH } from '../models/linear-module.ts';
 import type { LoraWeights } from './lora-weights.ts';
 
 export const noTargets: LoraTargets = { modules: new Set(), gains: new Set() };

@@ -4,9 +4,9 @@ import { MEBIBYTE } from '../../storage/byte-size.ts';
 import { checkFile, readJson, resolveFolder } from '../../storage/model-folder.ts';
 import { quoted, StorageError } from '../../storage/storage-error.ts';
 import { RuntimeError } from '../errors.ts';
-import { t5ParameterCount } from '../t5/t5-tensors.ts';
 import type { GenerationDefaults, ModelConfig } from './model-config.ts';
-import { parseT5Config } from './parse-config.ts';
+import { leastParameterCount } from './model-modules.ts';
+import { parseConfig } from './parse-config.ts';
 import { parseGenerationDefaults, parseTemplateId } from './parse-generation-config.ts';
 
 export interface ModelFiles {
@@ -59,7 +59,7 @@ async function readFolder(folder: string, source: string): Promise<ModelFiles> {
   if (tokenizerPath === undefined) return missing(source, 'tokenizer.json');
   const tokenizer = await readJson(folder, 'tokenizer_config.json');
   const generation = (await readJson(folder, 'generation_config.json')) ?? {};
-  const config = parseT5Config(json, { tokenizer, generation });
+  const config = parseConfig(json, { tokenizer, generation });
   checkMemory(config);
   return {
     folder,
@@ -76,7 +76,7 @@ function missing(source: string, file: string): never {
 
 /** Refuses sizes that no weights could fill here: each alone may be in range, their product is what gets allocated. */
 function checkMemory(config: ModelConfig): void {
-  const needed = t5ParameterCount(config, false) * FLOAT_BYTES;
+  const needed = leastParameterCount(config) * FLOAT_BYTES;
   const available = Math.min(totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY);
   if (needed <= available) return;
   const message = `config.json: expected sizes that fit ${mebibytes(available)} of memory, its weights take ${mebibytes(needed)} as float32.`;

@@ -2,7 +2,7 @@
 import type { RowNeeds, RowScores } from '../decoding/decoding-strategy.ts';
 import type { AdapterCombination } from '../lora/adapter-combination.ts';
 import type { AdapterUnits } from '../lora/adapter-units.ts';
-import { HEAD_PATH } from '../t5/t5-modules.ts';
+import { HEAD_PATH } from '../models/linear-module.ts';
 import type { AdaptedHead } from './adapted-head.ts';
 import { gatherRows } from './head-scores.ts';
 import type { OutputHead } from './output-head.ts';

@@ -4,7 +4,7 @@
  */
 import type { TensorInfo } from '../../storage/safetensors-header.ts';
 import { quoted } from '../../storage/storage-error.ts';
-import { HEAD_PATH } from '../t5/t5-modules.ts';
+import { HEAD_PATH } from '../models/linear-module.ts';
 import { incompatibleAdapter, invalidAdapter, listed } from './adapter-errors.ts';
 import type { LoraConfig } from './lora-config.ts';
 import type { TargetModule } from './target-modules.ts';

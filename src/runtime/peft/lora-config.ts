@@ -1,5 +1,8 @@
 /** Reads adapter_config.json as PEFT 0.21.2 does, every value checked; what cannot be honoured exactly is refused. */
+
 import { quoted } from '../../storage/storage-error.ts';
+import type { ModelConfig } from '../models/model-config.ts';
+import { defaultLoraTargets } from '../models/model-modules.ts';
 import { incompatibleAdapter, invalidAdapter } from './adapter-errors.ts';
 import { checkConfigKeys } from './config-keys.ts';
 
@@ -37,7 +40,6 @@ export type ModuleChoice =
 /** PEFT's own defaults, where the file says nothing. */
 const DEFAULT_RANK = 8;
 const DEFAULT_ALPHA = 8;
-const DEFAULT_T5_TARGETS = ['q', 'v'];
 const HEAD = 'lm_head';
 const LARGEST_RANK = 1_000_000;
 const LARGEST_ALPHA = 1e9;
@@ -96,8 +98,8 @@ function choiceOf(key: string, value: unknown): ModuleChoice {
   return { type: 'names', names: namesOf(key, value) };
 }
 
-function parseTargets(json: JsonObject): ModuleChoice {
-  const value = given(json, 'target_modules') ?? DEFAULT_T5_TARGETS;
+function parseTargets(json: JsonObject, family: ModelConfig['family']): ModuleChoice {
+  const value = given(json, 'target_modules') ?? defaultLoraTargets[family];
   if (typeof value === 'string' && value.toLowerCase() === 'all-linear') return { type: 'all-linear' };
   return choiceOf('target_modules', value);
 }
@@ -151,17 +153,18 @@ function parseReplacesHead(json: JsonObject): boolean {
 }
 
 /** Throws INVALID_ADAPTER or INCOMPATIBLE_ADAPTER naming the key, what was expected and what came. */
-export function parseLoraConfig(json: JsonObject): LoraConfig {
+export function parseLoraConfig(json: JsonObject, family: ModelConfig['family']): LoraConfig {
   checkKind(json);
   const warnings = [...checkConfigKeys(json)];
   const dora = flag(json, 'use_dora');
   const rankStabilized = flag(json, 'use_rslora');
-  if (flag(json, 'fan_in_fan_out')) {
+  // GPT-2's Conv1D keeps its weights the other way round, and PEFT knows that whatever the config says
+  if (flag(json, 'fan_in_fan_out') && family !== 'gpt2') {
     warnings.push(
       'adapter_config.json: fan_in_fan_out is true, but the targets are linear layers: it was ignored, as PEFT does.',
     );
   }
-  const targets = parseTargets(json);
+  const targets = parseTargets(json, family);
   const layers = parseLayers(json);
   // PEFT refuses it for every text, "all-linear" too
   if (targets.type !== 'names' && layers.layerIndexes !== undefined) {

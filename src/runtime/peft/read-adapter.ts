@@ -9,8 +9,8 @@ import type { SafetensorsFile } from '../../storage/safetensors.ts';
 import { quoted } from '../../storage/storage-error.ts';
 import { type LoraFactors, type LoraWeights, writeUnits } from '../lora/lora-weights.ts';
 import { noteSharedMemory } from '../lora/shared-memory.ts';
+import { HEAD_PATH } from '../models/linear-module.ts';
 import type { ModelConfig } from '../models/model-config.ts';
-import { HEAD_PATH } from '../t5/t5-modules.ts';
 import { elementCount } from '../tensor.ts';
 import { incompatibleAdapter, invalidAdapter, listed, withAdapterErrors } from './adapter-errors.ts';
 import { type AdapterPlan, type PlannedFactors, planAdapter } from './adapter-plan.ts';
@@ -47,7 +47,7 @@ export function readAdapter(folder: string, base: AdapterBase, limits: AdapterLi
     const files = await AdapterFolder.open(folder);
     const baseWeights = new BaseWeights(base.modelFolder, base.config);
     try {
-      const config = parseLoraConfig(files.config);
+      const config = parseLoraConfig(files.config, base.config.family);
       const { modules, warnings } = selectTargets(config, base.config);
       const { vocabularySize, hiddenSize } = base.config;
       const { tensors } = files.weights;
@@ -217,7 +217,7 @@ class FactorReader {
 
   private async gains(module: TargetModule, name: string, a: Float32Array, b: Float32Array): Promise<Float64Array> {
     const magnitude = await this.tensor(name);
-    const weight = await this.base.read(`${module.path}.weight`);
+    const weight = await this.base.readMatrix(module.path);
     const norms = adaptedRowNorms({ ...module, weight, a, b });
     const gains = norms.map((norm, out) => (magnitude[out] as number) / norm);
     checkFinite(Float32Array.from(gains), `${quoted(name)} over the lengths of the rows that it scales`);

@@ -1,7 +1,8 @@
 /** Which modules of a model an adapter's config means, and with what rank and scale: PEFT's rules, PEFT's order. */
 import { quoted } from '../../storage/storage-error.ts';
+import { HEAD_PATH, type LinearModule, moduleEndings } from '../models/linear-module.ts';
 import type { ModelConfig } from '../models/model-config.ts';
-import { HEAD_PATH, type LinearModule, moduleEndings, t5LinearModules, t5OtherModules } from '../t5/t5-modules.ts';
+import { linearModules, otherModules } from '../models/model-modules.ts';
 import { incompatibleAdapter, listed } from './adapter-errors.ts';
 import type { LoraConfig, ModuleChoice } from './lora-config.ts';
 import { PatternBudget, PatternMatcher } from './pattern-matcher.ts';
@@ -151,8 +152,8 @@ function unmatchedWarnings(targets: ModuleChoice, paths: Iterable<string>): read
 
 /** Throws INCOMPATIBLE_ADAPTER when nothing, or something that is no linear module, is meant. */
 export function selectTargets(config: LoraConfig, model: ModelConfig): TargetSelection {
-  const linear = t5LinearModules(model);
-  const others = t5OtherModules(model);
+  const linear = linearModules(model);
+  const others = otherModules(model);
   const budget = new PatternBudget();
   const linearPaths = new Set(linear.map(({ path }) => path));
   const isTarget = testOf('target_modules', config.targets, linearPaths, budget);

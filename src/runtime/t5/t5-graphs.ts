@@ -9,21 +9,21 @@
  * The word embeddings are looked up by the caller: both graphs and `embed` then share one table.
  */
 import { invariant } from '../errors.ts';
-import { type DecodeSection, declareSection, decodeCrossAttention, decodeSelfAttention } from '../graph/attention.ts';
+import {
+  bySection,
+  declareSection,
+  decodeCrossAttention,
+  decodeSelfAttention,
+  type SectionName,
+  type SectionView,
+} from '../graph/attention.ts';
 import { GraphBuilder, type Value } from '../graph/graph-builder.ts';
-import { linear, splitLast } from '../graph/layers.ts';
-import { type AdaptedModule, type AdaptedShape, type LoraTargets, RowLora, RunLora } from '../graph/lora.ts';
-import type { OnnxModel } from '../graph/model-proto.ts';
+import { linear, type Stream, splitLast } from '../graph/layers.ts';
+import { type AdaptableGraph, type AdaptedShape, type LoraTargets, RowLora, RunLora } from '../graph/lora.ts';
 import type { T5Config } from '../models/model-config.ts';
 import { floatTensor } from '../tensor.ts';
-import { relativeBiasPath, type Stream, T5Layers, type T5StackName, type T5Weights } from './t5-layers.ts';
+import { relativeBiasPath, T5Layers, type T5StackName, type T5Weights } from './t5-layers.ts';
 import type { T5Parameters, T5StackParameters } from './t5-parameters.ts';
-
-/** A graph and which of its matrices have LoRA inputs. */
-export interface AdaptableGraph {
-  readonly model: OnnxModel;
-  readonly adapted: readonly AdaptedModule[];
-}
 
 /** Weights that a graph holds. Matrices that share an input lie under the path of the first of them, stacked. */
 class ConstantWeights implements T5Weights {
@@ -40,7 +40,8 @@ class ConstantWeights implements T5Weights {
     const [first = ''] = modules;
     const data = this.data(first);
     if (this.stacked && modules.length > 1) {
-      return splitLast(graph, linear(graph, x, this.matrix(first, data, inSize)), outSize, modules.length);
+      const sizes = modules.map(() => outSize);
+      return splitLast(graph, linear(graph, x, this.matrix(first, data, inSize)), sizes);
     }
     const size = outSize * inSize;
     return modules.map((module, part) =>
@@ -121,25 +122,28 @@ export function buildT5Encoder(config: T5Config, parameters: T5Parameters, targe
   return { model: graph.build(), adapted: lora.adapted };
 }
 
-/** Joins what the sections made of their rows, in the order of the rows. */
-function bySection(
-  graph: GraphBuilder,
-  sections: readonly [DecodeSection, DecodeSection],
-  sizes: Value,
-  rows: readonly Value[],
-  attendRows: (section: DecodeSection, part: readonly Value[]) => Value,
-): Value {
-  const parts = rows.map((value) => graph.nodeWithOutputs('Split', [value, sizes], { axis: 0 }, 2) as [Value, Value]);
-  const [singles, groups] = sections;
-  const first = attendRows(
-    singles,
-    parts.map(([part]) => part),
-  );
-  const second = attendRows(
-    groups,
-    parts.map(([, part]) => part),
-  );
-  return graph.node('Concat', [first, second], { axis: 0 });
+/** A section of the decoder: what its rows see of themselves and of their sources. */
+interface T5Section {
+  readonly view: Pick<SectionView, 'bias' | 'widths'>;
+  /** [g, 1, 1, source] 0 or -inf. */
+  readonly sourceMask: Value;
+}
+
+/**
+ * Declares the masks of a section. `biasTable` [buckets + 1, H]; its last row is -inf, so that one index says both the
+ * distance and what is masked.
+ */
+function declareT5Section(graph: GraphBuilder, name: SectionName, biasTable: Value): T5Section {
+  const dim = (size: string): string => `${name}_${size}`;
+  const index = graph.input(`${name}.self_bias_index`, 'int32', [dim('count'), dim('queries'), dim('keys')]);
+  const bias = graph.node('Gather', [biasTable, index], { axis: 0 }); // [g, q, keys, H]
+  return {
+    view: {
+      bias: graph.node('Transpose', [bias], { perm: [0, 3, 1, 2] }),
+      widths: graph.input(`${name}.self_widths`, 'int64', [2]),
+    },
+    sourceMask: graph.input(`${name}.source_mask`, 'float32', [dim('count'), 1, 1, dim('source')]),
+  };
 }
 
 /**
@@ -156,10 +160,12 @@ export function buildT5Decoder(config: T5Config, parameters: T5Parameters, targe
   const embeddings = graph.input('token_embeddings', 'float32', ['rows', config.hiddenSize]);
   const sizes = graph.input('section_sizes', 'int64', [2]);
   const table = weights.relativeBias('decoder');
-  const sections = [
-    declareSection(graph, 'singles', config, table),
-    declareSection(graph, 'groups', config, table),
-  ] as const;
+  const names = ['singles', 'groups'] as const;
+  const sections = names.map((name) => declareSection(graph, name, config));
+  const views = {
+    singles: declareT5Section(graph, 'singles', table),
+    groups: declareT5Section(graph, 'groups', table),
+  };
   const newCache: Value[] = [];
   let stream: Stream = { sum: embeddings, pending: undefined };
   for (let index = 0; index < config.decoderLayerCount; index++) {
@@ -170,7 +176,12 @@ export function buildT5Decoder(config: T5Config, parameters: T5Parameters, targe
         const { queries, keys, values } = layers.queriesKeysValues(`${path}.0`, normalized);
         newCache.push(keys, values);
         const joined = bySection(graph, sections, sizes, [queries, keys, values], (section, [q, k, v]) =>
-          decodeSelfAttention(graph, section, index, { queries: q as Value, keys: k as Value, values: v as Value }),
+          decodeSelfAttention(
+            graph,
+            section,
+            { ...views[section.name].view, cached: [section.selfCache(index)] },
+            { queries: q as Value, keys: k as Value, values: v as Value },
+          ),
         );
         return { sum, pending: layers.projectOne(joined, `${path}.0.SelfAttention.o`, fromHeads) };
       });
@@ -178,7 +189,7 @@ export function buildT5Decoder(config: T5Config, parameters: T5Parameters, targe
         const { normalized, sum } = layers.normalize(attended, `${path}.1.layer_norm`);
         const queries = layers.projectOne(normalized, `${path}.1.EncDecAttention.q`, toHeads);
         const joined = bySection(graph, sections, sizes, [queries], (section, [q]) =>
-          decodeCrossAttention(graph, section, index, q as Value),
+          decodeCrossAttention(graph, section, index, views[section.name].sourceMask, q as Value),
         );
         return { sum, pending: layers.projectOne(joined, `${path}.1.EncDecAttention.o`, fromHeads) };
       });

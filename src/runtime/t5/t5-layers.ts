@@ -4,7 +4,7 @@
  */
 import { attend, mergeHeads, splitHeads } from '../graph/attention.ts';
 import type { GraphBuilder, Value } from '../graph/graph-builder.ts';
-import { addAndNormalize, gatedActivation, rmsNorm } from '../graph/layers.ts';
+import { addAndNormalize, gatedActivation, type ReadStream, rmsNorm, type Stream } from '../graph/layers.ts';
 import type { AdaptedShape, LoraLayer } from '../graph/lora.ts';
 import type { T5Config } from '../models/model-config.ts';
 
@@ -23,18 +23,6 @@ export interface T5Weights {
   norm(path: string): Value;
   /** [buckets, H] of a stack. */
   relativeBias(stack: T5StackName): Value;
-}
-
-/** A residual stream: `sum` is what flows on, `pending` what the last layer adds to it. */
-export interface Stream {
-  readonly sum: Value;
-  readonly pending: Value | undefined;
-}
-
-/** A stream that has been read: `normalized` goes into the next layer, `sum` past it. */
-interface ReadStream {
-  readonly normalized: Value;
-  readonly sum: Value;
 }
 
 export class T5Layers {

@@ -1,16 +1,7 @@
 /** The modules of a T5 by their paths, as PEFT sees them: the linear ones take adapters, the others do not. */
+import { HEAD_PATH, holdersOf, type LinearModule } from '../models/linear-module.ts';
 import type { T5Config } from '../models/model-config.ts';
 import { t5TensorShapes } from './t5-tensors.ts';
-
-export interface LinearModule {
-  /** `decoder.block.0.layer.0.SelfAttention.q`: its weight is this and `.weight`, [outSize, inSize]. */
-  readonly path: string;
-  readonly inSize: number;
-  readonly outSize: number;
-}
-
-/** The output head's path; where the head is tied, its weight is `shared.weight`. */
-export const HEAD_PATH = 'lm_head';
 
 const EMBEDDINGS = /(^|\.)(shared|embed_tokens|relative_attention_bias)$/;
 const LINEAR_DIMENSIONS = 2;
@@ -38,20 +29,13 @@ export function t5OtherModules(config: T5Config): ReadonlySet<string> {
   for (const name of t5TensorShapes(config).keys()) {
     const path = pathOf(name);
     if (!linear.has(path)) others.add(path);
-    const parts = path.split('.');
-    for (let length = 1; length < parts.length; length++) {
-      const holder = parts.slice(0, length).join('.');
+    for (const holder of holdersOf(path)) {
       others.add(holder);
       if (holder.endsWith('.DenseReluDense')) others.add(`${holder}.act`).add(`${holder}.dropout`);
       if (/\.layer\.\d+$/.test(holder)) others.add(`${holder}.dropout`);
     }
   }
   return others;
-}
-
-/** The last parts of the paths, each once, in the order of the modules: q, k, v, … */
-export function moduleEndings(modules: readonly LinearModule[]): readonly string[] {
-  return [...new Set(modules.map(({ path }) => path.slice(path.lastIndexOf('.') + 1)))];
 }
 
 /** Whether a module's rows are those of the source: in the encoder, and for keys and values of cross-attention. */

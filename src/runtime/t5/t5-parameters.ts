@@ -1,11 +1,6 @@
 /** T5's weights in the form that the graphs take: matrices that share an input are stacked into one. */
 import type { T5Config } from '../models/model-config.ts';
-
-/** Where tensors come from: one file, shards, or memory. Values are float32 whatever the file holds. */
-export interface TensorSource {
-  has(name: string): boolean;
-  read(name: string): Promise<Float32Array>;
-}
+import type { TensorSource } from '../models/tensor-catalog.ts';
 
 interface T5BlockParameters {
   readonly selfAttention: {

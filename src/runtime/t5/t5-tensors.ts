@@ -1,21 +1,9 @@
-/** Which tensors a T5 has, and whether a folder has them. Names are Hugging Face's. */
-import { isFloatType } from '../../storage/float-conversion.ts';
-import type { TensorInfo } from '../../storage/safetensors-header.ts';
-import { quoted } from '../../storage/storage-error.ts';
-import { RuntimeError } from '../errors.ts';
+/** Which tensors a T5 has. Names are Hugging Face's. */
 import type { T5Config } from '../models/model-config.ts';
-import { elementCount } from '../tensor.ts';
-
-export interface TensorCatalog {
-  names(): readonly string[];
-  info(name: string): TensorInfo | undefined;
-}
-
-/** How many faults a message lists. */
-const LISTED_FAULTS = 5;
+import { checkTensors, countElements, type TensorCatalog, type TensorShapes } from '../models/tensor-catalog.ts';
 
 /** Name → shape of every tensor that must be there; a head of its own, `lm_head.weight`, may be. */
-export function t5TensorShapes(config: T5Config): ReadonlyMap<string, readonly number[]> {
+export function t5TensorShapes(config: T5Config): TensorShapes {
   const { hiddenSize: d, feedForwardSize: ff, headCount, headSize } = config;
   const inner = headCount * headSize;
   const shapes = new Map<string, readonly number[]>([['shared.weight', [config.vocabularySize, d]]]);
@@ -47,35 +35,17 @@ export function t5TensorShapes(config: T5Config): ReadonlyMap<string, readonly n
 /** The embedding table under the names of its users: published files may hold it once more, or not. */
 const EMBEDDING_COPIES = ['encoder.embed_tokens.weight', 'decoder.embed_tokens.weight'];
 
-function listed(faults: readonly string[]): string {
-  const more = faults.length > LISTED_FAULTS ? `; and ${faults.length - LISTED_FAULTS} more` : '';
-  return faults.slice(0, LISTED_FAULTS).join('; ') + more;
-}
-
-/** What is wrong with a tensor of this shape, if anything. */
-function faultOf(name: string, shape: readonly number[], info: TensorInfo | undefined): string | undefined {
-  if (info === undefined) return `${name} is missing, expected [${shape}]`;
-  if (info.shape.join() !== shape.join()) return `${name} is [${info.shape}], expected [${shape}]`;
-  return isFloatType(info.dtype) ? undefined : `${name} is ${info.dtype}, expected F32, F16 or BF16`;
-}
-
 /** Throws INVALID_MODEL listing what is missing or has another shape or type; returns warnings about what is not used. */
 export function checkT5Tensors(config: T5Config, catalog: TensorCatalog): readonly string[] {
   const shapes = new Map(t5TensorShapes(config));
   for (const name of ['lm_head.weight', ...EMBEDDING_COPIES]) {
     if (catalog.info(name) !== undefined) shapes.set(name, [config.vocabularySize, config.hiddenSize]);
   }
-  const faults = [...shapes].flatMap(([name, shape]) => faultOf(name, shape, catalog.info(name)) ?? []);
-  if (faults.length > 0) {
-    throw new RuntimeError('INVALID_MODEL', `The weights do not fit config.json: ${listed(faults)}.`);
-  }
-  const unused = catalog.names().filter((name) => !shapes.has(name));
-  return unused.length === 0 ? [] : [`Tensors that are not used: ${listed(unused.map(quoted))}.`];
+  return checkTensors(shapes, catalog);
 }
 
 /** Number of parameters, a tied head counted once. */
 export function t5ParameterCount(config: T5Config, untiedHead: boolean): number {
-  let total = untiedHead ? config.vocabularySize * config.hiddenSize : 0;
-  for (const shape of t5TensorShapes(config).values()) total += elementCount(shape);
-  return total;
+  const head = untiedHead ? config.vocabularySize * config.hiddenSize : 0;
+  return head + countElements(t5TensorShapes(config));
 }

@@ -11,13 +11,14 @@
 import { attend, mergeHeads, splitHeads } from '../../runtime/graph/attention.ts';
 import { addGradients } from '../../runtime/graph/gradient.ts';
 import { GraphBuilder, type Value } from '../../runtime/graph/graph-builder.ts';
-import { linear } from '../../runtime/graph/layers.ts';
+import { linear, type Stream } from '../../runtime/graph/layers.ts';
 import type { LoraLayer } from '../../runtime/graph/lora.ts';
 import type { OnnxModel } from '../../runtime/graph/model-proto.ts';
 import type { NodeRange } from '../../runtime/graph/recomputation.ts';
+import { HEAD_PATH } from '../../runtime/models/linear-module.ts';
 import type { T5Config } from '../../runtime/models/model-config.ts';
-import { type Stream, T5Layers } from '../../runtime/t5/t5-layers.ts';
-import { HEAD_PATH, t5LinearModules } from '../../runtime/t5/t5-modules.ts';
+import { T5Layers } from '../../runtime/t5/t5-layers.ts';
+import { t5LinearModules } from '../../runtime/t5/t5-modules.ts';
 import { t5TensorShapes } from '../../runtime/t5/t5-tensors.ts';
 import { floatTensor } from '../../runtime/tensor.ts';
 import { addTokenLoss } from './token-loss.ts';

@@ -3,9 +3,10 @@
  * the caller's arrays, read in place at every run: an optimizer writes into them between runs.
  */
 import { invariant } from '../../runtime/errors.ts';
+import { HEAD_PATH } from '../../runtime/models/linear-module.ts';
 import type { T5Config } from '../../runtime/models/model-config.ts';
 import { type Feeds, Session, type SessionOptions } from '../../runtime/session.ts';
-import { HEAD_PATH, readsSource, t5LinearModules } from '../../runtime/t5/t5-modules.ts';
+import { readsSource, t5LinearModules } from '../../runtime/t5/t5-modules.ts';
 import { elementCount, floatTensor, type TensorValue } from '../../runtime/tensor.ts';
 import { batchFeeds, type PaddedBatch, padBatch, type TrainingExample } from './batch-feeds.ts';
 import {

@@ -1,5 +1,5 @@
 /** What is trained: every weight, or the factors of a LoRA adapter beside frozen weights. Names are those of the files. */
-import type { LinearModule } from '../../runtime/t5/t5-modules.ts';
+import type { LinearModule } from '../../runtime/models/linear-module.ts';
 
 /** Hu et al. 2021, https://arxiv.org/abs/2106.09685. */
 export interface LoraTraining {

@@ -1,9 +1,10 @@
 /** From what is asked to a plan with nothing left open; all that can be refused is refused here. */
 import { RuntimeError } from '../../runtime/errors.ts';
+import type { LinearModule } from '../../runtime/models/linear-module.ts';
+import { defaultLoraTargets } from '../../runtime/models/model-modules.ts';
 import type { Device, Precision, ServedModel } from '../../runtime/models/served-model.ts';
 import { DEFAULT_TEMPLATE_ID, findTemplate, framePrompt } from '../../runtime/prompts/templates.ts';
-import type { LinearModule } from '../../runtime/t5/t5-modules.ts';
-import { DEFAULT_TARGET_MODULES, selectLoraModules } from '../lora-modules.ts';
+import { selectLoraModules } from '../lora-modules.ts';
 import type { DataSettings, LoraSettings, TrainingPlan } from '../run/trainer-protocol.ts';
 import { stepsOfEpoch } from '../samples/batch-plan.ts';
 import { openSplit } from './training-needs.ts';
@@ -15,7 +16,7 @@ import { checkRequest, checkSteps, defaultLora, type TrainingRequest, whole } fr
 export interface TrainedModelFacts {
   readonly id: string;
   readonly source: string;
-  readonly family: 't5';
+  readonly family: ServedModel['config']['family'];
   readonly architecture: string;
   readonly vocabularySize: number;
   readonly hiddenSize: number;
@@ -41,7 +42,7 @@ const DEFAULT_SOURCE_TOKENS = 512;
 export async function planTraining(parts: TrainingParts, request: TrainingRequest): Promise<PlannedTraining> {
   checkRequest(request, parts.maxRank);
   const model = modelOf(parts, request);
-  const lora = request.method === 'full' ? null : loraOf(request);
+  const lora = request.method === 'full' ? null : loraOf(request, model);
   const adapted = lora === null ? [] : selectLoraModules(model.config, lora.targetModules);
   await checkOutput(parts, { kind: lora === null ? 'model' : 'adapter', outputId: request.outputId });
   const samples = await openSplit(parts, request, request.split, request.limit);
@@ -78,9 +79,9 @@ function modelOf({ models }: TrainingParts, { modelId }: TrainingRequest): Serve
   throw new RuntimeError('NOT_FOUND', message, { argument: 'model' });
 }
 
-function loraOf({ lora }: TrainingRequest): LoraSettings {
+function loraOf({ lora }: TrainingRequest, { config }: ServedModel): LoraSettings {
   const { targetModules, ...settings } = lora ?? defaultLora;
-  return { ...settings, targetModules: targetModules ?? DEFAULT_TARGET_MODULES };
+  return { ...settings, targetModules: targetModules ?? defaultLoraTargets[config.family] };
 }
 
 function factorCount(adapted: readonly LinearModule[], rank: number): number {

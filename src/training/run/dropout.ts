@@ -1,5 +1,5 @@
 /** What LoRA's dropout drops: a pure function of seed, step, batch and module. */
-import type { LinearModule } from '../../runtime/t5/t5-modules.ts';
+import type { LinearModule } from '../../runtime/models/linear-module.ts';
 import type { DropoutMasks } from '../graph/training-graph.ts';
 import { randomWords } from '../random-bits.ts';
 

@@ -1,7 +1,9 @@
 /** The model of a training: its weights in arrays that are trained in place, and the factors of a new adapter. */
-import type { T5Config } from '../../runtime/models/model-config.ts';
+
+import { RuntimeError } from '../../runtime/errors.ts';
+import { HEAD_PATH, type LinearModule } from '../../runtime/models/linear-module.ts';
+import type { ModelConfig, T5Config } from '../../runtime/models/model-config.ts';
 import { type ModelFiles, readModelFiles, withModelErrors } from '../../runtime/models/model-files.ts';
-import { HEAD_PATH, type LinearModule } from '../../runtime/t5/t5-modules.ts';
 import { checkT5Tensors, t5TensorShapes } from '../../runtime/t5/t5-tensors.ts';
 import { elementCount } from '../../runtime/tensor.ts';
 import { WeightFiles } from '../../storage/model-folder.ts';
@@ -33,6 +35,7 @@ const WORDS = 2 ** 32;
 export async function openTrainedModel(plan: TrainingPlan, places: TrainerPlaces): Promise<TrainedModel> {
   const files = await readModelFiles(plan.modelSource, places.directories);
   const { config } = files;
+  if (config.family !== 't5') throw notTrained(config);
   const weights = await withModelErrors(() => readWeights(files.folder, config));
   const weightShapes = new Map(t5TensorShapes(config));
   if (weights.has(HEAD)) weightShapes.set(HEAD, [config.vocabularySize, config.hiddenSize]);
@@ -58,6 +61,11 @@ export async function openTrainedModel(plan: TrainingPlan, places: TrainerPlaces
     trainableParameters,
     totalParameters: weightCount + trainableParameters,
   };
+}
+
+function notTrained({ architecture }: ModelConfig): RuntimeError {
+  const message = `Expected a T5 to train, ${architecture} came: decoder-only models are served, not trained yet.`;
+  return new RuntimeError('UNSUPPORTED_ARGUMENT', message, { argument: 'model' });
 }
 
 /** Weights by name; the head only where it is another matrix than the embeddings, as transformers ties them. */

@@ -2,7 +2,7 @@
 import { type FileHandle, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { RuntimeError } from '../../runtime/errors.ts';
-import { moduleEndings } from '../../runtime/t5/t5-modules.ts';
+import { moduleEndings } from '../../runtime/models/linear-module.ts';
 import { findFile } from '../../storage/bounded-file.ts';
 import { readJson } from '../../storage/model-folder.ts';
 import { SafetensorsFile, type TensorToWrite, writeSafetensors } from '../../storage/safetensors.ts';

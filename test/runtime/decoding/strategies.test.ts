@@ -12,7 +12,7 @@ import { scoresOf } from '../../support/toy-scores.ts';
 const VOCABULARY = 7;
 const CONTEXT = {
   eosTokenIds: [1],
-  decoderStartTokenId: 0,
+  history: [0],
   vocabularySize: VOCABULARY,
   endOfText: (ids: readonly number[]) => String.fromCharCode(...ids.map((id) => 96 + id)),
 };

@@ -1,8 +1,8 @@
 /** Adapters come into a worker's memory and leave it: who waits, who fails, and what stays behind. */
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
+import type { ModelRunner } from '../../../src/runtime/engine/model-runner.ts';
 import type { LoraFactors, LoraWeights } from '../../../src/runtime/lora/lora-weights.ts';
-import type { T5Runner } from '../../../src/runtime/t5/t5-runner.ts';
 import { memoryOf, openTinyModel } from '../../support/adapted-runner.ts';
 import { type Asked, EngineHarness } from '../../support/engine-harness.ts';
 import { randomAdapter } from '../../support/random-adapters.ts';
@@ -33,7 +33,7 @@ function ask(
   };
 }
 
-async function assertAsAlone(harness: EngineHarness, asked: readonly Asked[], reference: T5Runner): Promise<void> {
+async function assertAsAlone(harness: EngineHarness, asked: readonly Asked[], reference: ModelRunner): Promise<void> {
   for (const one of asked) {
     const alone = await EngineHarness.runAll(reference, [one]);
     assert.deepEqual(harness.outputs.get(one.id)?.sequences, alone.outputs.get(one.id)?.sequences, one.id);
@@ -90,9 +90,9 @@ test('an adapter that cannot be prepared fails its own requests, whoever runs be
   const { load, adapters } = await setUp(t, { good: 8, bad: 20 });
   const runner = await load(adapters);
   const broken = runner.combine([{ key: 'bad', weight: 1 }]);
-  const failing: T5Runner = Object.create(runner, {
+  const failing: ModelRunner = Object.create(runner, {
     prepare: {
-      value: (...args: Parameters<T5Runner['prepare']>) => {
+      value: (...args: Parameters<ModelRunner['prepare']>) => {
         if (args[0] === broken) throw new RangeError('Array buffer allocation failed');
         return runner.prepare(...args);
       },

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import type { DecodingOptions } from '../../../src/runtime/decoding/sampling-params.ts';
-import type { T5Runner } from '../../../src/runtime/t5/t5-runner.ts';
+import type { ModelRunner } from '../../../src/runtime/engine/model-runner.ts';
 import { type Asked, EngineHarness, loadRunner } from '../../support/engine-harness.ts';
 import { repositoryPath } from '../../support/oracle.ts';
 import { seededNumbers } from '../../support/seeded-numbers.ts';
@@ -36,7 +36,7 @@ function answerOf(harness: EngineHarness, id: string): unknown {
 }
 
 describe('the engine over a tiny T5', () => {
-  let runner: T5Runner;
+  let runner: ModelRunner;
   const requests = makeRequests(24);
   const alone = new Map<string, unknown>();
 

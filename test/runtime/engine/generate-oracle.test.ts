@@ -63,7 +63,7 @@ async function checkModel(parent: string, name: string): Promise<void> {
   await harness.dispose();
 }
 
-for (const name of ['t5-relu-tied', 't5-gated-untied']) {
+for (const name of ['t5-relu-tied', 't5-gated-untied', 'gpt2', 'llama-gqa', 'llama-tied-rope3']) {
   test(`${name}: one case of each kind, in one batch`, () => checkModel(repositoryPath('test/fixtures'), name));
   oracleTest(`${name}: every case of the oracle, in one batch`, `oracle/models/${name}`, (path) =>
     checkModel(dirname(path), name),

@@ -2,11 +2,11 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import type { DecodingOptions } from '../../../src/runtime/decoding/sampling-params.ts';
+import type { ModelRunner } from '../../../src/runtime/engine/model-runner.ts';
 import { RuntimeError } from '../../../src/runtime/errors.ts';
 import { targetsOf } from '../../../src/runtime/lora/lora-targets.ts';
 import type { LoraWeights, WeightedAdapter } from '../../../src/runtime/lora/lora-weights.ts';
 import type { ModelConfig } from '../../../src/runtime/models/model-config.ts';
-import type { T5Runner } from '../../../src/runtime/t5/t5-runner.ts';
 import { type Asked, EngineHarness, loadRunner } from '../../support/engine-harness.ts';
 import { randomAdapter } from '../../support/random-adapters.ts';
 import { seededNumbers } from '../../support/seeded-numbers.ts';
@@ -79,8 +79,8 @@ function answerOf(harness: EngineHarness, id: string): unknown {
 }
 
 describe('adapters over a random T5', () => {
-  let runner: T5Runner;
-  let plain: T5Runner;
+  let runner: ModelRunner;
+  let plain: ModelRunner;
   let weights: ReadonlyMap<string, LoraWeights>;
   const requests = makeRequests(28);
   const alone = new Map<string, unknown>();
@@ -128,10 +128,10 @@ describe('adapters over a random T5', () => {
 
   test('who comes while others run waits for its adapters, in the order of coming, and answers as alone', async () => {
     let pieces = 0;
-    const slow: T5Runner = Object.create(runner, {
+    const slow: ModelRunner = Object.create(runner, {
       // as if the adapters of every request had many pieces
       prepare: {
-        value: (...args: Parameters<T5Runner['prepare']>) => {
+        value: (...args: Parameters<ModelRunner['prepare']>) => {
           const done = runner.prepare(...args);
           return done === 'ready' && pieces++ % 4 !== 3 ? 'more to do' : done;
         },

@@ -4,13 +4,13 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { DecodingOptions } from '../../../src/runtime/decoding/sampling-params.ts';
 import type { FinishReason } from '../../../src/runtime/decoding/stopping-criteria.ts';
+import type { ModelRunner } from '../../../src/runtime/engine/model-runner.ts';
 import { targetsOf } from '../../../src/runtime/lora/lora-targets.ts';
 import type { WeightedAdapter } from '../../../src/runtime/lora/lora-weights.ts';
 import { readModelFiles } from '../../../src/runtime/models/model-files.ts';
 import { type LoadedAdapter, readAdapter } from '../../../src/runtime/peft/read-adapter.ts';
-import type { T5Runner } from '../../../src/runtime/t5/t5-runner.ts';
 import { type Asked, EngineHarness, loadRunner } from '../../support/engine-harness.ts';
-import { forward, largestDifference } from '../../support/forced-tokens.ts';
+import { type ForcedRow, forward, largestDifference } from '../../support/forced-tokens.ts';
 import { oracleTest, readJsonFile, sharedPath } from '../../support/oracle.ts';
 
 interface GenerateCase {
@@ -24,7 +24,8 @@ interface GenerateCase {
 
 interface ExpectedLogits {
   readonly inputIds: readonly number[];
-  readonly decoderInputIds: readonly number[];
+  /** Encoder-decoder only. */
+  readonly decoderInputIds?: readonly number[];
   /** [decoder tokens][vocabulary] */
   readonly logits: readonly (readonly number[])[];
 }
@@ -45,6 +46,7 @@ interface AdapterCase extends GenerateCase {
 }
 
 const MODELS = sharedPath('oracle/models');
+const MODEL_NAMES = ['t5-relu-tied', 't5-gated-untied', 'gpt2', 'llama-gqa', 'llama-tied-rope3'];
 const LOGIT_TOLERANCE = 1e-4;
 /**
  * One case is ill-conditioned: PyTorch's own logits move by up to 1e-3 when the weights of t5-gated-untied with
@@ -65,11 +67,18 @@ async function loadAdapters(model: string): Promise<ReadonlyMap<string, LoadedAd
   return loaded;
 }
 
-async function runnerWith(model: string, adapters: ReadonlyMap<string, LoadedAdapter>): Promise<T5Runner> {
+async function runnerWith(model: string, adapters: ReadonlyMap<string, LoadedAdapter>): Promise<ModelRunner> {
   const weights = new Map([...adapters].map(([name, loaded]) => [name, loaded.weights]));
   const { runner } = await loadRunner(MODELS, model, { targets: targetsOf(weights.values()) });
   for (const [name, loaded] of weights) runner.addAdapter(name, loaded);
   return runner;
+}
+
+/** A decoder-only model says its logits of a prompt's tokens when it is given them one by one. */
+function forcedRow({ inputIds, decoderInputIds }: ExpectedLogits): ForcedRow {
+  return decoderInputIds === undefined
+    ? { inputIds: inputIds.slice(0, 1), decoderInputIds: inputIds }
+    : { inputIds, decoderInputIds };
 }
 
 function casesOf({ adapters, blends }: Expected): readonly AdapterCase[] {
@@ -110,7 +119,7 @@ function check(harness: EngineHarness, expected: AdapterCase): void {
   }
 }
 
-for (const model of ['t5-relu-tied', 't5-gated-untied']) {
+for (const model of MODEL_NAMES) {
   oracleTest(
     `${model}: every adapter and every blend, all in one batch and each alone`,
     `oracle/models/${model}/adapters/expected.json`,
@@ -128,14 +137,17 @@ for (const model of ['t5-relu-tied', 't5-gated-untied']) {
   );
 }
 
-for (const model of ['t5-relu-tied', 't5-gated-untied']) {
+for (const model of MODEL_NAMES) {
   oracleTest(
     `${model}: the logits of every adapter, all in one batch`,
     `oracle/models/${model}/adapters/expected.json`,
     async (path) => {
       const expected = Object.entries(readJsonFile<Expected>(path).adapters);
       const runner = await runnerWith(model, await loadAdapters(model));
-      const rows = expected.map(([id, { logits }]) => ({ ...logits, adapters: [{ key: id, weight: 1 }] }));
+      const rows = expected.map(([id, { logits }]) => ({
+        ...forcedRow(logits),
+        adapters: [{ key: id, weight: 1 }],
+      }));
       const actual = await forward(runner, rows);
       for (const [index, [id, { logits }]] of expected.entries()) {
         for (const [step, row] of logits.logits.entries()) {

@@ -2,17 +2,17 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import type { ModelRunner } from '../../../src/runtime/engine/model-runner.ts';
 import { targetsOf } from '../../../src/runtime/lora/lora-targets.ts';
 import type { LoraWeights, WeightedAdapter } from '../../../src/runtime/lora/lora-weights.ts';
+import { loadRunner } from '../../../src/runtime/models/load-runner.ts';
 import type { T5Config } from '../../../src/runtime/models/model-config.ts';
-import { parseT5Config } from '../../../src/runtime/models/parse-config.ts';
 import { readAdapter } from '../../../src/runtime/peft/read-adapter.ts';
-import { loadT5Runner } from '../../../src/runtime/t5/load-t5.ts';
-import type { T5Runner } from '../../../src/runtime/t5/t5-runner.ts';
 import { SafetensorsFile } from '../../../src/storage/safetensors.ts';
 import { type Asked, EngineHarness } from '../../support/engine-harness.ts';
 import { forward, largestDifference } from '../../support/forced-tokens.ts';
 import { oracleTest, readJsonFile, repositoryPath, sharedPath } from '../../support/oracle.ts';
+import { parseT5Config } from '../../support/t5-config.ts';
 
 const FIXTURE = repositoryPath('test/fixtures/t5-relu-tied');
 const TOLERANCE = 1e-4;
@@ -48,10 +48,10 @@ async function runnerWith(
   t: Pick<TestContext, 'after'>,
   folder: string,
   adapters: ReadonlyMap<string, LoraWeights>,
-): Promise<T5Runner> {
+): Promise<ModelRunner> {
   const targets = targetsOf(adapters.values());
   const config = configOf(folder);
-  const { runner } = await loadT5Runner({ modelFolder: folder, config, threadCount: 2, targets }, () => {});
+  const { runner } = await loadRunner({ modelFolder: folder, config, threadCount: 2, targets }, () => {});
   t.after(() => runner.dispose());
   for (const [key, weights] of adapters) runner.addAdapter(key, weights);
   return runner;
@@ -113,7 +113,7 @@ test('the embeddings as a head of its own are the tied head, and twice the embed
 });
 
 /** Base rows of every strategy, with and without rows of the adapter that come while they run. */
-async function assertBaseUnchanged(runner: T5Runner, key: string): Promise<void> {
+async function assertBaseUnchanged(runner: ModelRunner, key: string): Promise<void> {
   const prompts = [
     [3, 40, 77, 12, 9],
     [60, 8, 8, 19],

@@ -3,8 +3,8 @@ import { rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { type ErrorCode, RuntimeError } from '../../../src/runtime/errors.ts';
+import { loadRunner } from '../../../src/runtime/models/load-runner.ts';
 import { type ModelFiles, readModelFiles } from '../../../src/runtime/models/model-files.ts';
-import { loadT5Runner } from '../../../src/runtime/t5/load-t5.ts';
 import { HuggingFaceTokenizer } from '../../../src/runtime/tokenizer/hugging-face-tokenizer.ts';
 import { encodeSafetensors, type TensorToWrite } from '../../../src/storage/safetensors.ts';
 import { type TinyModel, writeTinyModel } from '../../support/tiny-model.ts';
@@ -24,7 +24,7 @@ const read = ({ parent, name }: TinyModel): Promise<ModelFiles> =>
 /** As the registry and its worker do: the small files, then the weights. */
 async function load(model: TinyModel): Promise<void> {
   const { folder, config } = await read(model);
-  const { runner } = await loadT5Runner({ modelFolder: folder, config, threadCount: 1 }, () => {});
+  const { runner } = await loadRunner({ modelFolder: folder, config, threadCount: 1 }, () => {});
   await runner.dispose();
 }
 
@@ -160,7 +160,7 @@ for (const [what, change, message] of HOSTILE_WEIGHTS) {
     const model = await writeTinyModel(t);
     const { folder, config } = await read(model);
     await change(model);
-    const loading = loadT5Runner({ modelFolder: folder, config, threadCount: 1 }, () => {});
+    const loading = loadRunner({ modelFolder: folder, config, threadCount: 1 }, () => {});
     await assert.rejects(loading, refuses('INVALID_MODEL', message));
   });
 }

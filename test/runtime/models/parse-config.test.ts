@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { RuntimeError } from '../../../src/runtime/errors.ts';
-import { parseT5Config } from '../../../src/runtime/models/parse-config.ts';
 import { parseGenerationDefaults, parseTemplateId } from '../../../src/runtime/models/parse-generation-config.ts';
 import { oracleTest, readJsonFile, repositoryPath, sharedPath } from '../../support/oracle.ts';
+import { parseT5Config } from '../../support/t5-config.ts';
 import { tinyConfig } from '../../support/tiny-model.ts';
 
 type Json = Readonly<Record<string, unknown>>;
@@ -115,8 +115,11 @@ test('the longest source: n_positions, else a sane model_max_length, else 512', 
 });
 
 test('other families are refused, saying which are served', () => {
-  for (const family of ['llama', 'gpt2', undefined, 5, ['t5'], { t5: 1 }, 'x'.repeat(1e6)]) {
-    assertInvalid(() => parseT5Config(tiny({ model_type: family })), /expected model_type "t5".*T5 and FLAN-T5/);
+  for (const family of ['bert', 'constructor', undefined, 5, ['t5'], { t5: 1 }, 'x'.repeat(1e6)]) {
+    assertInvalid(
+      () => parseT5Config(tiny({ model_type: family })),
+      /expected model_type to be one of t5, gpt2, llama.*T5 and FLAN-T5/,
+    );
   }
 });
 
@@ -125,7 +128,7 @@ const OTHER_COUNTS = ['relative_attention_num_buckets', 'relative_attention_max_
 
 for (const key of [...SIZES, ...OTHER_COUNTS]) {
   test(`${key} out of range is refused by name`, () => {
-    for (const value of [0, -1, 1.5, 1e7, 2 ** 53, Number.NaN, '16', [16], {}, true, '9'.repeat(1e6)]) {
+    for (const value of [0, -1, 1.5, 1e8, 2 ** 53, Number.NaN, '16', [16], {}, true, '9'.repeat(1e6)]) {
       assertInvalid(() => parseT5Config(tiny({ [key]: value })), new RegExp(`config\\.json: expected ${key} to be`));
     }
   });

@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import type { RowNeeds } from '../../../src/runtime/decoding/decoding-strategy.ts';
+import type { ModelRunner } from '../../../src/runtime/engine/model-runner.ts';
 import { HeadScreen, type WantedLogits } from '../../../src/runtime/output-head/head-screen.ts';
 import { OutputHead } from '../../../src/runtime/output-head/output-head.ts';
-import type { T5Runner } from '../../../src/runtime/t5/t5-runner.ts';
 import { EngineHarness, loadRunner } from '../../support/engine-harness.ts';
 import { repositoryPath } from '../../support/oracle.ts';
 import { seededNumbers } from '../../support/seeded-numbers.ts';
@@ -188,8 +188,8 @@ test('rows of all needs in one call get what each gets alone, screened or not', 
 });
 
 describe('an engine whose greedy rows are screened', () => {
-  let screened: T5Runner;
-  let whole: T5Runner;
+  let screened: ModelRunner;
+  let whole: ModelRunner;
   const options = [
     { maxNewTokens: 24 },
     { maxNewTokens: 24, minNewTokens: 24, noRepeatNgramSize: 2 },

@@ -4,7 +4,7 @@ import { mkdir, rm, symlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import type { Worker } from 'node:worker_threads';
-import { parseT5Config } from '../../../src/runtime/models/parse-config.ts';
+import { parseConfig } from '../../../src/runtime/models/parse-config.ts';
 import { AdapterLoader } from '../../../src/runtime/peft/adapter-loader.ts';
 import { type AdapterBase, readAdapter } from '../../../src/runtime/peft/read-adapter.ts';
 import { refuses } from '../../support/refuses.ts';
@@ -28,7 +28,7 @@ async function setUp(t: TestContext, adapters: Readonly<Record<string, TinyAdapt
   const workers = watchWorkers(t);
   const loader = new AdapterLoader(adaptersDir, { maxRank: 16 });
   t.after(() => loader.close());
-  return { loader, adaptersDir, base: { modelFolder: model.folder, config: parseT5Config(model.config) }, workers };
+  return { loader, adaptersDir, base: { modelFolder: model.folder, config: parseConfig(model.config) }, workers };
 }
 
 test('a thread reads what the process would read, in shared memory', async (t) => {

@@ -7,7 +7,7 @@ type Fields = Readonly<Record<string, unknown>>;
 
 /** An adapter_config.json with these fields. */
 const config = (fields: Fields): Fields => ({ peft_type: 'LORA', target_modules: ['q', 'v'], ...fields });
-const parse = (fields: Fields): LoraConfig => parseLoraConfig(config(fields));
+const parse = (fields: Fields): LoraConfig => parseLoraConfig(config(fields), 't5');
 
 const READ: readonly (readonly [string, Fields, Partial<LoraConfig>])[] = [
   ['what the file leaves out is what PEFT defaults to', {}, { method: 'LORA', rank: 8, alpha: 8, warnings: [] }],

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
 import { RuntimeError } from '../../../src/runtime/errors.ts';
-import { parseT5Config } from '../../../src/runtime/models/parse-config.ts';
+import { parseConfig } from '../../../src/runtime/models/parse-config.ts';
 import { type AdapterBase, type LoadedAdapter, readAdapter } from '../../../src/runtime/peft/read-adapter.ts';
 import { GOOD_KINDS, mutate, readAdapterFiles, writeAdapterFiles } from '../../support/mutated-files.ts';
 import { seededNumbers } from '../../support/seeded-numbers.ts';
@@ -40,7 +40,7 @@ function assertRefusal(error: unknown): 'INVALID_ADAPTER' | 'INCOMPATIBLE_ADAPTE
 async function goodFolder(t: TestContext, options: TinyAdapterOptions): Promise<{ folder: string; base: AdapterBase }> {
   const model = await writeTinyModel(t);
   const { folder } = await writeTinyAdapter(model.parent, 'adapter', options);
-  return { folder, base: { modelFolder: model.folder, config: parseT5Config(model.config) } };
+  return { folder, base: { modelFolder: model.folder, config: parseConfig(model.config) } };
 }
 
 /** Changes one folder ROUNDS times; returns how often it loaded or was refused. */

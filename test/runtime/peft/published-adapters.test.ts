@@ -4,16 +4,17 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { targetsOf } from '../../../src/runtime/lora/lora-targets.ts';
+import { HEAD_PATH } from '../../../src/runtime/models/linear-module.ts';
+import { loadRunner } from '../../../src/runtime/models/load-runner.ts';
 import type { T5Config } from '../../../src/runtime/models/model-config.ts';
-import { parseT5Config } from '../../../src/runtime/models/parse-config.ts';
 import { type LoadedAdapter, readAdapter } from '../../../src/runtime/peft/read-adapter.ts';
-import { loadT5Runner } from '../../../src/runtime/t5/load-t5.ts';
-import { HEAD_PATH, t5LinearModules } from '../../../src/runtime/t5/t5-modules.ts';
+import { t5LinearModules } from '../../../src/runtime/t5/t5-modules.ts';
 import { SafetensorsFile } from '../../../src/storage/safetensors.ts';
 import { type Asked, EngineHarness } from '../../support/engine-harness.ts';
 import { oracleTest } from '../../support/oracle.ts';
 import { type PublishedShape, publishedConfig, writePublishedShape } from '../../support/published-shapes.ts';
 import { refuses } from '../../support/refuses.ts';
+import { parseT5Config } from '../../support/t5-config.ts';
 import { type TinyAdapterOptions, writeTinyAdapter } from '../../support/tiny-adapter.ts';
 import { temporaryFolder, tinyConfig, writeTinyModel } from '../../support/tiny-model.ts';
 
@@ -35,7 +36,7 @@ async function answers(
   promptTokenIds: readonly number[],
 ): Promise<readonly unknown[]> {
   const targets = targetsOf([...adapters.values()].map(({ weights }) => weights));
-  const { runner } = await loadT5Runner({ modelFolder, config, threadCount: 2, targets }, () => {});
+  const { runner } = await loadRunner({ modelFolder, config, threadCount: 2, targets }, () => {});
   try {
     for (const [key, { weights }] of adapters) runner.addAdapter(key, weights);
     const asked = keys.map(

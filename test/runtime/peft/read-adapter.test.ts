@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import type { LoraFactors } from '../../../src/runtime/lora/lora-weights.ts';
-import { parseT5Config } from '../../../src/runtime/models/parse-config.ts';
+import { parseConfig } from '../../../src/runtime/models/parse-config.ts';
 import { type LoadedAdapter, readAdapter } from '../../../src/runtime/peft/read-adapter.ts';
 import { WeightFiles } from '../../../src/storage/model-folder.ts';
 import { SafetensorsFile } from '../../../src/storage/safetensors.ts';
@@ -23,7 +23,7 @@ const PREFIX = 'base_model.model.';
 const MAX_RANK = 64;
 
 async function read({ modelFolder, adapterFolder }: Files, modelSource?: string): Promise<LoadedAdapter> {
-  const config = parseT5Config(readJsonFile<Json>(join(modelFolder, 'config.json')));
+  const config = parseConfig(readJsonFile<Json>(join(modelFolder, 'config.json')));
   const base = { modelFolder, config, ...(modelSource === undefined ? {} : { modelSource }) };
   return readAdapter(adapterFolder, base, { maxRank: MAX_RANK });
 }

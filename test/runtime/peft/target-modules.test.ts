@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parseT5Config } from '../../../src/runtime/models/parse-config.ts';
 import { parseLoraConfig } from '../../../src/runtime/peft/lora-config.ts';
 import { selectTargets, type TargetSelection } from '../../../src/runtime/peft/target-modules.ts';
 import { t5LinearModules, t5OtherModules } from '../../../src/runtime/t5/t5-modules.ts';
 import { readJsonFile, repositoryPath } from '../../support/oracle.ts';
 import { refuses } from '../../support/refuses.ts';
+import { parseT5Config } from '../../support/t5-config.ts';
 import { tinyConfig } from '../../support/tiny-model.ts';
 
 type Fields = Readonly<Record<string, unknown>>;
@@ -25,7 +25,7 @@ const fixture = readJsonFile<Fixture>(repositoryPath('test/fixtures/peft-targets
 const model = parseT5Config(tinyConfig({ gated: true }));
 
 function select(fields: Fields): TargetSelection {
-  return selectTargets(parseLoraConfig({ peft_type: 'LORA', target_modules: ['q', 'v'], ...fields }), model);
+  return selectTargets(parseLoraConfig({ peft_type: 'LORA', target_modules: ['q', 'v'], ...fields }, 't5'), model);
 }
 
 test("the modules of a T5 are those of PyTorch's", () => {

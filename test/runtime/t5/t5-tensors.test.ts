@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { T5Config } from '../../../src/runtime/models/model-config.ts';
-import { parseT5Config } from '../../../src/runtime/models/parse-config.ts';
 import { checkT5Tensors, t5ParameterCount, t5TensorShapes } from '../../../src/runtime/t5/t5-tensors.ts';
 import { WeightFiles } from '../../../src/storage/model-folder.ts';
 import type { TensorInfo } from '../../../src/storage/safetensors-header.ts';
 import { readJsonFile, repositoryPath } from '../../support/oracle.ts';
+import { parseT5Config } from '../../support/t5-config.ts';
 import { tinyConfig, tinyTensors } from '../../support/tiny-model.ts';
 
 function catalog(tensors: ReadonlyMap<string, Partial<TensorInfo>>): Parameters<typeof checkT5Tensors>[1] {

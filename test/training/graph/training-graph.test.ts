@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { uniform } from '../../../src/runtime/decoding/random.ts';
-import { parseT5Config } from '../../../src/runtime/models/parse-config.ts';
-import { HEAD_PATH, t5LinearModules } from '../../../src/runtime/t5/t5-modules.ts';
+import { HEAD_PATH } from '../../../src/runtime/models/linear-module.ts';
+import { t5LinearModules } from '../../../src/runtime/t5/t5-modules.ts';
 import type { TrainingExample } from '../../../src/training/graph/batch-feeds.ts';
 import {
   type DropoutMasks,
@@ -14,6 +14,7 @@ import {
 import { factorName, factorShapes, type LoraTraining } from '../../../src/training/graph/training-method.ts';
 import { distanceOf, slopesOf } from '../../support/finite-differences.ts';
 import { seededNumbers } from '../../support/seeded-numbers.ts';
+import { parseT5Config } from '../../support/t5-config.ts';
 import { type TinyModelOptions, tinyConfig, tinyTensors } from '../../support/tiny-model.ts';
 
 /** Sources longer than the farthest distance that the bias tells apart are among them. */

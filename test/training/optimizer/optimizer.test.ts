@@ -1,12 +1,12 @@
 /** AdamW and the schedules by hand, and laws of a step: what is accumulated is one batch, what is clipped is shorter. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parseT5Config } from '../../../src/runtime/models/parse-config.ts';
 import type { TrainingExample } from '../../../src/training/graph/batch-feeds.ts';
 import { TrainingGraph } from '../../../src/training/graph/training-graph.ts';
 import { AdamW, decaysByTrainer } from '../../../src/training/optimizer/adamw.ts';
 import { learningRateAt } from '../../../src/training/optimizer/learning-rate.ts';
 import { type UpdateSettings, WeightUpdater } from '../../../src/training/optimizer/weight-update.ts';
+import { parseT5Config } from '../../support/t5-config.ts';
 import { tinyConfig, tinyTensors } from '../../support/tiny-model.ts';
 import { distanceBetween, normOf } from '../../support/training-oracle.ts';
 

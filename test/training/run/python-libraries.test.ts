@@ -2,11 +2,11 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { test } from 'node:test';
-import { parseT5Config } from '../../../src/runtime/models/parse-config.ts';
 import { TrainingGraph } from '../../../src/training/graph/training-graph.ts';
 import { openTrainedModel } from '../../../src/training/run/trained-model.ts';
 import { train } from '../../../src/training/run/trainer.ts';
 import { readTensors } from '../../support/read-tensors.ts';
+import { parseT5Config } from '../../support/t5-config.ts';
 import { tinyTraining } from '../../support/tiny-training.ts';
 
 /** A Python that has the libraries, where the machine's own has not. */

@@ -3,11 +3,11 @@ import assert from 'node:assert/strict';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { parseT5Config } from '../../../src/runtime/models/parse-config.ts';
 import { readAdapter } from '../../../src/runtime/peft/read-adapter.ts';
 import { train } from '../../../src/training/run/trainer.ts';
 import type { TrainingProgress } from '../../../src/training/run/trainer-protocol.ts';
 import { readTensors } from '../../support/read-tensors.ts';
+import { parseT5Config } from '../../support/t5-config.ts';
 import { elsewhere, eventsOf, type TinyTraining, tinyTraining, withoutTimes } from '../../support/tiny-training.ts';
 
 interface Trained {

@@ -1,0 +1,37 @@
+/** Loads a model of any family in an inference worker: checks the weights, writes the graphs, makes the sessions. */
+import { openDecoderOnly } from '../decoder-only/open-decoder-only.ts';
+import type { LoraTargets } from '../graph/lora.ts';
+import { type AdapterMemory, defaultAdapterMemory } from '../lora/adapter-memory.ts';
+import { noTargets } from '../lora/lora-targets.ts';
+import { openT5 } from '../t5/open-t5.ts';
+import type { LoadContext, LoadedRunner } from './load-context.ts';
+import type { ModelConfig } from './model-config.ts';
+import { withModelErrors } from './model-files.ts';
+import { openModelWeights } from './model-weights.ts';
+
+export interface LoadOptions {
+  readonly modelFolder: string;
+  readonly config: ModelConfig;
+  readonly threadCount: number;
+  /** The matrices that adapters may change; absent: none. */
+  readonly targets?: LoraTargets;
+  /** Default: `defaultAdapterMemory`. */
+  readonly memory?: AdapterMemory;
+  /** As in OutputHeadOptions. */
+  readonly screened?: boolean;
+}
+
+export function loadRunner(
+  { modelFolder, config, targets = noTargets, memory = defaultAdapterMemory, ...options }: LoadOptions,
+  onProgress: LoadContext['onProgress'],
+): Promise<LoadedRunner> {
+  return withModelErrors(async () => {
+    const files = await openModelWeights(modelFolder, config);
+    try {
+      const context = { files, targets, memory, onProgress, ...options };
+      return config.family === 't5' ? await openT5(config, context) : await openDecoderOnly(config, context);
+    } finally {
+      await files.close();
+    }
+  });
+}
