@@ -137,15 +137,18 @@ export class EngineTextGenerator implements TextGenerator {
 
   private async read(request: TextRequest, model: ServedModel, lease: AdapterLease): Promise<CheckedRequest> {
     const { decoding, logprobs, prompt, onOverflow } = request;
-    const params = await this.parseDecoding(model, decoding ?? {}, logprobs ?? true);
+    const asked = await this.parseDecoding(model, decoding ?? {}, logprobs ?? true);
     const most = model.config.maxInputTokens;
-    const { ids, tokenCount, text, truncated } = await model.tokenizer.encodeWithin(prompt, most);
+    const { addSpecialTokens = true } = request;
+    const encoded = await model.tokenizer.encodeWithin(prompt, most, { addSpecialTokens });
+    const { ids, tokenCount, text, truncated } = encoded;
     if (truncated && onOverflow === 'error') throw inputTooLong(tokenCount, most);
     if (ids.length === 0) {
       throw new RuntimeError('BAD_USER_INPUT', 'Expected a prompt of at least one token, an empty one came.', {
         argument: 'prompt',
       });
     }
+    const params = withinContext(model, ids.length, asked);
     return { id: this.createId(), model, lease, prompt: text, promptTokenIds: ids, truncated, params };
   }
 
@@ -170,6 +173,13 @@ export class EngineTextGenerator implements TextGenerator {
 export function inputTooLong(came: number, most: number): RuntimeError {
   const message = `Expected at most ${most} input tokens, ${came} came. Shorten the text or ask for onOverflow: TRUNCATE.`;
   return new RuntimeError('INPUT_TOO_LONG', message, { argument: 'onOverflow' });
+}
+
+/** A decoder-only model has so many positions for prompt and answer together: an answer that reaches the last ends by `length`. */
+function withinContext({ config }: ServedModel, promptTokens: number, params: SamplingParams): SamplingParams {
+  if (config.family === 't5') return params;
+  const maxNewTokens = Math.min(params.maxNewTokens, config.contextLength - promptTokens);
+  return { ...params, maxNewTokens, minNewTokens: Math.min(params.minNewTokens, maxNewTokens) };
 }
 
 /** Runs a request with its adapters, which are free again when it ends, however it ends. */

@@ -1,4 +1,6 @@
 /** Summaries by prompt template, over any text generator. */
+import { DEFAULT_MAX_NEW_TOKENS } from './decoding/parse-sampling-params.ts';
+import type { DecodingOptions } from './decoding/sampling-params.ts';
 import type { ModelDirectory, ServedModel } from './models/served-model.ts';
 import { fitDialogue } from './prompts/fit-dialogue.ts';
 import { DEFAULT_TEMPLATE_ID, findTemplate, framePrompt, promptTemplates } from './prompts/templates.ts';
@@ -23,9 +25,9 @@ export class TemplateSummarizer implements Summarizer {
   async buildPrompt({ dialogue, templateId, shots, modelId }: PromptRequest): Promise<Prompt> {
     const model = this.models.get(modelId);
     const template = this.templateFor(model, templateId);
-    const { before, after } = framePrompt(template, shots ?? []);
-    const text = before + dialogue + after;
-    const tokenCount = await model.tokenizer.countTokens(text);
+    const frame = framePrompt(template, shots ?? [], model.chat);
+    const text = frame.before + dialogue + frame.after;
+    const tokenCount = await model.tokenizer.countTokens(text, frame);
     return { text, tokenCount, shotCount: shots?.length ?? 0, template };
   }
 
@@ -56,17 +58,31 @@ export class TemplateSummarizer implements Summarizer {
   private async buildRequest(request: SummaryRequest): Promise<{ textRequest: TextRequest; truncated: boolean }> {
     const { text, modelId, adapters, templateId, shots, decoding, onOverflow, logprobs } = request;
     const model = this.models.get(modelId);
-    const frame = framePrompt(this.templateFor(model, templateId), shots ?? []);
-    const { text: prompt, truncated } = await fitDialogue(model, frame, text, onOverflow === 'truncate');
+    const frame = framePrompt(this.templateFor(model, templateId), shots ?? [], model.chat);
+    const mayCut = onOverflow === 'truncate';
+    const maxInputTokens = mayCut ? roomForPrompt(model, decoding ?? {}) : model.config.maxInputTokens;
+    const reader = { tokenizer: model.tokenizer, maxInputTokens };
+    const { text: prompt, truncated } = await fitDialogue(reader, frame, text, mayCut);
     const textRequest = {
       prompt,
       modelId: model.id,
       adapters: adapters ?? null,
       decoding: decoding ?? null,
+      addSpecialTokens: frame.addSpecialTokens,
       onOverflow: 'error' as const,
     };
     return { textRequest: logprobs === undefined ? textRequest : { ...textRequest, logprobs }, truncated };
   }
+}
+
+/** Tokens that a prompt which may be cut is cut to: where it shares positions with the answer, it leaves it those asked for. */
+function roomForPrompt({ config, generationDefaults }: ServedModel, decoding: DecodingOptions): number {
+  if (config.family === 't5') return config.maxInputTokens;
+  const { maxNewTokens = DEFAULT_MAX_NEW_TOKENS } = generationDefaults;
+  const wanted = decoding.maxNewTokens ?? maxNewTokens ?? DEFAULT_MAX_NEW_TOKENS;
+  // half of them at the most: an answer about nothing is none
+  const left = config.contextLength - Math.min(wanted, config.contextLength >> 1);
+  return Math.min(config.maxInputTokens, left);
 }
 
 function toSummary(generation: TextGeneration, truncated: boolean): Summary {

@@ -14,6 +14,8 @@ export interface TextRequest {
   readonly adapters?: readonly AdapterChoice[] | null;
   readonly decoding?: DecodingOptions | null;
   readonly onOverflow: OverflowPolicy;
+  /** As in EncodeOptions. */
+  readonly addSpecialTokens?: boolean;
   /** Whether `logprob` and `score` will be read; they may be NaN where not. Default: true. */
   readonly logprobs?: boolean;
 }

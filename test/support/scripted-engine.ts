@@ -130,6 +130,7 @@ export async function directoryOf(
     folder: repositoryPath('models/gist-mini'),
     config: { ...model.config, maxInputTokens },
     generationDefaults: {},
+    chat: undefined,
     templateId: undefined,
     tokenizer,
     engine,

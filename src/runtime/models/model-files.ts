@@ -1,9 +1,11 @@
 /** The small files of a model folder: what the serving thread needs before a worker reads the weights. */
 import { totalmem } from 'node:os';
+import { isObject } from '../../storage/bounded-file.ts';
 import { MEBIBYTE } from '../../storage/byte-size.ts';
-import { checkFile, readJson, resolveFolder } from '../../storage/model-folder.ts';
+import { checkFile, readJson, readText, resolveFolder } from '../../storage/model-folder.ts';
 import { quoted, StorageError } from '../../storage/storage-error.ts';
 import { RuntimeError } from '../errors.ts';
+import { type ChatFrame, readChatFrame } from '../prompts/chat-template.ts';
 import type { GenerationDefaults, ModelConfig } from './model-config.ts';
 import { leastParameterCount } from './model-modules.ts';
 import { parseConfig } from './parse-config.ts';
@@ -13,6 +15,8 @@ export interface ModelFiles {
   readonly folder: string;
   readonly config: ModelConfig;
   readonly generationDefaults: GenerationDefaults;
+  /** What an instruct model wants around a user's message. */
+  readonly chat: ChatFrame | undefined;
   /** Prompt template named by `prompt_template` of generation_config.json. */
   readonly templateId: string | undefined;
   readonly tokenizerPath: string;
@@ -65,9 +69,34 @@ async function readFolder(folder: string, source: string): Promise<ModelFiles> {
     folder,
     config,
     generationDefaults: parseGenerationDefaults(generation),
+    chat: config.family === 't5' ? undefined : await readChat(folder, tokenizer ?? {}),
     templateId: parseTemplateId(generation),
     tokenizerPath,
   };
+}
+
+/** A file of its own outranks what tokenizer_config.json holds, as transformers has it. */
+async function readChat(folder: string, tokenizer: Readonly<Record<string, unknown>>): Promise<ChatFrame | undefined> {
+  const template = (await readText(folder, 'chat_template.jinja')) ?? templateOf(tokenizer.chat_template);
+  return template === undefined ? undefined : readChatFrame(template, specialTokens(tokenizer));
+}
+
+/** A text, or a list of named ones of which the default is taken. */
+function templateOf(value: unknown): string | undefined {
+  if (!Array.isArray(value)) return typeof value === 'string' ? value : undefined;
+  const named = value.filter(isObject);
+  return templateOf((named.find(({ name }) => name === 'default') ?? named[0])?.template);
+}
+
+/** The tokens that tokenizer_config.json names: as texts, or as objects that hold one. */
+function specialTokens(tokenizer: Readonly<Record<string, unknown>>): Record<string, string> {
+  const tokens: Record<string, string> = {};
+  for (const key of ['bos_token', 'eos_token', 'pad_token', 'unk_token']) {
+    const value = tokenizer[key];
+    const text = isObject(value) ? value.content : value;
+    if (typeof text === 'string') tokens[key] = text;
+  }
+  return tokens;
 }
 
 function missing(source: string, file: string): never {

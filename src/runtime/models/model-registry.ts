@@ -116,6 +116,7 @@ export class ModelRegistry implements ModelDirectory {
       folder: files.folder,
       config,
       generationDefaults: files.generationDefaults,
+      chat: files.chat,
       templateId: files.templateId,
       tokenizer,
       engine,

@@ -1,6 +1,7 @@
 /** A loaded model as the rest of the server sees it. */
 import type { EngineClient } from '../engine/engine-client.ts';
 import type { LoraTargets } from '../graph/lora.ts';
+import type { ChatFrame } from '../prompts/chat-template.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { GenerationDefaults, ModelConfig } from './model-config.ts';
 
@@ -15,6 +16,8 @@ export interface ServedModel {
   readonly folder: string;
   readonly config: ModelConfig;
   readonly generationDefaults: GenerationDefaults;
+  /** What it wants around a user's message; undefined: nothing. */
+  readonly chat: ChatFrame | undefined;
   /** Id of the prompt template that its own files ask for. */
   readonly templateId: string | undefined;
   readonly tokenizer: Tokenizer;

@@ -5,10 +5,10 @@ import { sliceCodePoints } from '../tokenizer/code-points.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { PromptFrame } from './templates.ts';
 
-/** What of a model its prompts are fitted to. */
+/** What prompts are fitted to. */
 interface PromptReader {
   readonly tokenizer: Tokenizer;
-  readonly config: { readonly maxInputTokens: number };
+  readonly maxInputTokens: number;
 }
 
 export interface FittedPrompt {
@@ -28,9 +28,9 @@ export async function fitDialogue(
   dialogue: string,
   mayCut: boolean,
 ): Promise<FittedPrompt> {
-  const most = model.config.maxInputTokens;
+  const most = model.maxInputTokens;
   const text = frame.before + dialogue + frame.after;
-  const tokenCount = await model.tokenizer.countTokens(text);
+  const tokenCount = await model.tokenizer.countTokens(text, frame);
   if (tokenCount <= most) return { text, tokenCount, truncated: false };
   if (!mayCut) throw inputTooLong(tokenCount, most);
   return { ...(await cutDialogue(model, frame, dialogue)), truncated: true };
@@ -39,29 +39,29 @@ export async function fitDialogue(
 /** The longest prompt that fits, of those whose dialogue ends with one of its tokens. */
 async function cutDialogue(
   model: PromptReader,
-  { before, after }: PromptFrame,
+  frame: PromptFrame,
   dialogue: string,
 ): Promise<{ readonly text: string; readonly tokenCount: number }> {
-  const { tokenizer } = model;
-  const most = model.config.maxInputTokens;
+  const { tokenizer, maxInputTokens: most } = model;
+  const { before, after } = frame;
   const ends = await tokenEnds(model, dialogue, most);
   // more tokens than the model takes certainly do not fit
   let tooMany = ends.length;
   let best: { readonly text: string; readonly tokenCount: number; readonly kept: number } | undefined;
-  let guess = most - (await tokenizer.countTokens(before + after));
+  let guess = most - (await tokenizer.countTokens(before + after, frame));
   for (let round = 0; tooMany - (best?.kept ?? 0) > 1; round++) {
     const low = best?.kept ?? 0;
     const middle = round < GUESSES ? guess : (low + tooMany) >> 1;
     const kept = Math.min(Math.max(middle, low + 1), tooMany - 1);
     const text = before + sliceCodePoints(dialogue, ends[kept - 1] ?? 0) + after;
-    const tokenCount = await tokenizer.countTokens(text);
+    const tokenCount = await tokenizer.countTokens(text, frame);
     // tokens at the seams may merge or split: the next guess is off by what this one was
     guess = kept + most - tokenCount;
     if (tokenCount <= most) best = { text, tokenCount, kept };
     else tooMany = kept;
   }
   if (best !== undefined) return best;
-  const frameCount = await tokenizer.countTokens(before + after);
+  const frameCount = await tokenizer.countTokens(before + after, frame);
   const message = `Expected the instruction and its shots to leave room for the text in ${most} input tokens, they alone take ${frameCount}. Use fewer or shorter shots.`;
   throw new RuntimeError('INPUT_TOO_LONG', message, { argument: 'shots' });
 }

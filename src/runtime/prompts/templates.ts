@@ -1,6 +1,7 @@
 /** The prompt templates that every model can be asked with. */
 import { RuntimeError } from '../errors.ts';
 import type { PromptTemplate, Shot } from '../summarization.ts';
+import type { ChatFrame } from './chat-template.ts';
 
 export const DEFAULT_TEMPLATE_ID = 'summarize-conversation';
 
@@ -46,14 +47,29 @@ const SHOT_SEPARATOR = '\n\n\n';
 export interface PromptFrame {
   readonly before: string;
   readonly after: string;
+  /** Whether tokens that the tokenizer puts around a text belong there; a chat template writes them itself. */
+  readonly addSpecialTokens: boolean;
 }
 
-/** Worked examples, then the template up to its summary; what is put between the two parts is the dialogue. */
-export function framePrompt(template: PromptTemplate, shots: readonly Shot[]): PromptFrame {
+/**
+ * Worked examples, then the template up to its summary; what is put between the two parts is the dialogue. `chat`: what
+ * the model wants around a message; undefined where it wants nothing.
+ */
+export function framePrompt(
+  template: PromptTemplate,
+  shots: readonly Shot[],
+  chat: ChatFrame | undefined,
+): PromptFrame {
   const [head = '', tail = ''] = template.text.split('{dialogue}');
   const [cue = '', end = ''] = tail.split('{summary}');
   const examples = shots.map(({ dialogue, summary }) => `${head}${dialogue}${cue}${spaced(cue, summary)}${end}`);
-  return { before: [...examples, head].join(SHOT_SEPARATOR), after: cue };
+  const before = [...examples, head].join(SHOT_SEPARATOR);
+  if (chat === undefined) return { before, after: cue, addSpecialTokens: true };
+  return {
+    before: chat.before + (chat.trims ? before.trimStart() : before),
+    after: (chat.trims ? cue.trimEnd() : cue) + chat.after,
+    addSpecialTokens: false,
+  };
 }
 
 /** A cue that ends in a word or a colon is followed by a space, as a reader would write it. */

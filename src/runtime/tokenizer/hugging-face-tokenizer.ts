@@ -75,11 +75,11 @@ export class HuggingFaceTokenizer implements Tokenizer {
     return (await this.run(text, options)).getLength();
   }
 
-  async encodeWithin(text: string, most: number): Promise<BoundedEncoding> {
-    const whole = await this.run(text);
+  async encodeWithin(text: string, most: number, options: EncodeOptions = {}): Promise<BoundedEncoding> {
+    const whole = await this.run(text, options);
     const tokenCount = whole.getLength();
     if (tokenCount <= most) return { ids: whole.getIds(), tokenCount, text, truncated: false };
-    const [kept, added] = await Promise.all([this.run(text, { addSpecialTokens: false }), this.addedTokens()]);
+    const [kept, added] = await Promise.all([this.run(text, { addSpecialTokens: false }), this.addedTokens(options)]);
     keepFirst(kept, Math.max(0, most - added.before.length - added.after.length));
     const end = kept.getOffsets().at(-1)?.[1] ?? 0;
     const ids = [...added.before, ...kept.getIds(), ...added.after];
@@ -129,8 +129,10 @@ export class HuggingFaceTokenizer implements Tokenizer {
   }
 
   /** What the post-processor puts around a text: its own `postProcess` works on all that was cut off as well. */
-  private async addedTokens(): Promise<{ readonly before: readonly number[]; readonly after: readonly number[] }> {
-    const encoding = await this.run('a');
+  private async addedTokens(
+    options: EncodeOptions,
+  ): Promise<{ readonly before: readonly number[]; readonly after: readonly number[] }> {
+    const encoding = await this.run('a', options);
     const [ids, inserted] = [encoding.getIds(), encoding.getSpecialTokensMask()];
     const first = inserted.indexOf(0);
     // a vocabulary that knows no "a" and no unknown token leaves nothing between the two

@@ -39,7 +39,7 @@ export interface Tokenizer {
    * As `encode`, but of at most `most` tokens: what does not fit is left out at the end of the text, as Hugging Face's
    * truncation does it. Tokens that the post-processor adds stay and are counted.
    */
-  encodeWithin(text: string, most: number): Promise<BoundedEncoding>;
+  encodeWithin(text: string, most: number, options?: EncodeOptions): Promise<BoundedEncoding>;
   /** `most`, default all: how many tokens are given, from the first. */
   encodeWithOffsets(
     text: string,

@@ -100,9 +100,9 @@ async function dataOf(parts: TrainingParts, request: TrainingRequest, model: Ser
 }
 
 /** The instruction stays whole: it must leave room for some of the text. */
-async function checkRoom({ tokenizer }: ServedModel, templateId: string, maxSourceTokens: number): Promise<void> {
-  const { before, after } = framePrompt(findTemplate(templateId), []);
-  const frameCount = await tokenizer.countTokens(before + after);
+async function checkRoom({ tokenizer, chat }: ServedModel, templateId: string, maxSourceTokens: number): Promise<void> {
+  const { before, after, addSpecialTokens } = framePrompt(findTemplate(templateId), [], chat);
+  const frameCount = await tokenizer.countTokens(before + after, { addSpecialTokens });
   if (frameCount < maxSourceTokens) return;
   const message = `Expected maxSourceTokens to leave room for the text, the template ${templateId} alone takes ${frameCount} of ${maxSourceTokens} tokens. Raise it, or choose a shorter template.`;
   throw new RuntimeError('BAD_USER_INPUT', message, { argument: 'maxSourceTokens' });

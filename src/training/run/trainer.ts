@@ -74,7 +74,7 @@ async function readData(plan: TrainingPlan, places: TrainerPlaces, model: Traine
   const reading = {
     config: model.config,
     tokenizer: await HuggingFaceTokenizer.open(model.files.tokenizerPath),
-    frame: framePrompt(findTemplate(templateId), []),
+    frame: framePrompt(findTemplate(templateId), [], model.files.chat),
     maxSourceTokens: Math.min(maxSourceTokens, places.maxInputTokens),
     maxTargetTokens,
   };

@@ -117,12 +117,12 @@ async function readSample(sample: DatasetSample, reading: SampleReading): Promis
 async function readSource({ text }: DatasetSample, reading: SampleReading): Promise<ReadTokens> {
   const { tokenizer, frame, config, maxSourceTokens } = reading;
   const maxInputTokens = Math.min(config.maxInputTokens, maxSourceTokens);
-  const whole = await tokenizer.encode(frame.before + text + frame.after);
+  const whole = await tokenizer.encode(frame.before + text + frame.after, frame);
   // a prompt of nothing but an empty dialogue: a model reads its end
   if (whole.length === 0) return { ids: Int32Array.of(endOf(config)), cut: false };
   if (whole.length <= maxInputTokens) return { ids: Int32Array.from(whole), cut: false };
-  const fitted = await fitDialogue({ tokenizer, config: { maxInputTokens } }, frame, text, true);
-  return { ids: Int32Array.from(await tokenizer.encode(fitted.text)), cut: true };
+  const fitted = await fitDialogue({ tokenizer, maxInputTokens }, frame, text, true);
+  return { ids: Int32Array.from(await tokenizer.encode(fitted.text, frame)), cut: true };
 }
 
 async function readTarget(sample: DatasetSample, reading: SampleReading): Promise<ReadTokens> {
