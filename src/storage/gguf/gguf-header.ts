@@ -33,7 +33,7 @@ export interface GgufTensorInfo {
   readonly byteLength: number;
 }
 
-export interface GgufTensor extends GgufTensorInfo {
+interface GgufTensor extends GgufTensorInfo {
   readonly type: GgufTensorType;
 }
 

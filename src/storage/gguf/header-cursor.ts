@@ -2,8 +2,8 @@
 import { type BoundedFile, decodeText } from '../bounded-file.ts';
 import { StorageError } from '../storage-error.ts';
 
-/** Bytes of one read: a header has hundreds of thousands of short texts. */
-const PIECE_BYTES = 2 ** 18;
+/** Bytes of one read, between which the event loop runs other work: a header has hundreds of thousands of short texts. */
+const PIECE_BYTES = 2 ** 15;
 
 export class HeaderCursor {
   private piece = Buffer.alloc(0);

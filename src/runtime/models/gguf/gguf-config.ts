@@ -11,6 +11,8 @@ export type GgufArchitecture = keyof typeof CLASSES;
 const ARCHITECTURE_KEY = 'general.architecture';
 /** Bounds that keep products exact; what a model may have is checked where its config is read. */
 const LARGEST = 2 ** 31 - 1;
+/** Of a uint32: what -1 becomes. */
+const LARGEST_ID = 2 ** 32 - 1;
 const DEFAULT_THETA = 10_000;
 
 export interface HeadCounts {
@@ -55,15 +57,14 @@ export function ggufConfigJson(
   const count = (key: string): number => fields.count(`${architecture}.${key}`, { high: LARGEST });
   refuseOthers(fields, architecture);
   const heads = readHeadCounts(fields, architecture);
-  const hiddenSize = count('embedding_length');
   return {
     model_type: architecture,
     architectures: [CLASSES[architecture]],
-    hidden_size: hiddenSize,
+    hidden_size: count('embedding_length'),
     num_hidden_layers: count('block_count'),
     num_attention_heads: heads.query,
     num_key_value_heads: heads.key,
-    head_dim: headSize(fields, architecture, hiddenSize / heads.query),
+    head_dim: readHeadSize(fields, architecture),
     intermediate_size: count('feed_forward_length'),
     hidden_act: 'silu',
     rms_norm_eps: fields.positive(`${architecture}.attention.layer_norm_rms_epsilon`),
@@ -98,10 +99,10 @@ function refuseOthers(fields: GgufFields, architecture: GgufArchitecture): void 
   if (shards > 1) fields.fail(`expected a model in one file, one of ${shards} pieces came. Merge them`);
 }
 
-function headSize(fields: GgufFields, architecture: GgufArchitecture, fallback: number): number {
-  const size = (key: string): number | undefined =>
-    fields.optionalCount(`${architecture}.${key}`, { high: LARGEST }) ?? undefined;
-  const keyLength = size('attention.key_length') ?? fallback;
+export function readHeadSize(fields: GgufFields, architecture: GgufArchitecture): number {
+  const hiddenSize = fields.count(`${architecture}.embedding_length`, { high: LARGEST });
+  const size = (key: string): number | undefined => fields.optionalCount(`${architecture}.${key}`, { high: LARGEST });
+  const keyLength = size('attention.key_length') ?? hiddenSize / readHeadCounts(fields, architecture).query;
   for (const key of ['attention.value_length', 'rope.dimension_count']) {
     const other = size(key) ?? keyLength;
     if (other !== keyLength) fields.fail(`expected ${architecture}.${key} to be ${keyLength}, ${other} came`);
@@ -139,13 +140,14 @@ function vocabularySize(fields: GgufFields, architecture: GgufArchitecture, rows
 
 /** llama.cpp ends a text at any of three tokens, which generation_config.json lists under one key. */
 function specialTokens(fields: GgufFields, size: number): Readonly<Record<string, unknown>> {
-  const id = (name: string): number | undefined =>
-    fields.optionalCount(`tokenizer.ggml.${name}_token_id`, { low: 0, high: size - 1 });
-  const [bos, pad] = [id('bos'), id('padding')];
+  const id = (name: string, high = size - 1): number | undefined =>
+    fields.optionalCount(`tokenizer.ggml.${name}_token_id`, { low: 0, high });
+  const [bos, pad] = [id('bos'), id('padding', LARGEST_ID)];
   const ends = [...new Set([id('eos'), id('eot'), id('eom')].filter((end) => end !== undefined))];
   return {
     ...(bos !== undefined && { bos_token_id: bos }),
     ...(ends.length > 0 && { eos_token_id: ends.length === 1 ? ends[0] : ends }),
-    ...(pad !== undefined && { pad_token_id: pad }),
+    // some files name a row that was never made; llama.cpp leaves it out too
+    ...(pad !== undefined && pad < size && { pad_token_id: pad }),
   };
 }

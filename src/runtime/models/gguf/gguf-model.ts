@@ -2,7 +2,7 @@
 import { GgufFile } from '../../../storage/gguf/gguf-file.ts';
 import type { GgufTensorInfo } from '../../../storage/gguf/gguf-header.ts';
 import { quoted, StorageError } from '../../../storage/storage-error.ts';
-import { ggufConfigJson, readArchitecture, readHeadCounts } from './gguf-config.ts';
+import { ggufConfigJson, readArchitecture, readHeadCounts, readHeadSize } from './gguf-config.ts';
 import { GgufFields } from './gguf-fields.ts';
 import { type PlacedTensor, placeTensors, ROTARY_FACTORS, unpairRows } from './gguf-tensors.ts';
 import { ggufTokenizerJson } from './gguf-tokenizer.ts';
@@ -36,7 +36,7 @@ export class GgufModel {
         tiedHead: !placed.has(HEAD),
         attentionBias: placed.has('model.layers.0.self_attn.q_proj.bias'),
         feedForwardBias: placed.has('model.layers.0.mlp.gate_proj.bias'),
-        rotaryFactors: file.tensors.has(ROTARY_FACTORS) ? [...(await file.read(ROTARY_FACTORS))] : undefined,
+        rotaryFactors: await readRotaryFactors(file, fields, readHeadSize(fields, architecture) / 2),
       });
       return new GgufModel(file, fields, placed, config, fields.optionalText('tokenizer.chat_template'));
     } catch (error) {
@@ -81,4 +81,16 @@ export class GgufModel {
   async close(): Promise<void> {
     await this.file.close();
   }
+}
+
+/** Held against their number first: they end as a list of the config. */
+async function readRotaryFactors(
+  file: GgufFile,
+  fields: GgufFields,
+  expected: number,
+): Promise<readonly number[] | undefined> {
+  const tensor = file.tensors.get(ROTARY_FACTORS);
+  if (tensor === undefined) return undefined;
+  if (tensor.shape.join() === String(expected)) return [...(await file.read(ROTARY_FACTORS))];
+  return fields.fail(`tensor "${ROTARY_FACTORS}": expected [${expected}], half of a head, [${tensor.shape}] came`);
 }

@@ -31,6 +31,9 @@ function wordPattern(digits: string): string {
   return `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|${digits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+`;
 }
 
+/** The pattern that ByteLevel has built in. */
+const GPT2_PATTERN = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+
 const GPT2: PreTokenization = { preTokenizer: byteLevel(true) };
 const SINGLE_DIGITS: PreTokenization = {
   preTokenizer: sequence({ type: 'Digits', individual_digits: true }, byteLevel(true)),
@@ -44,15 +47,16 @@ const QWEN2: PreTokenization = {
   normalizer: { type: 'NFC' },
   preTokenizer: sequence(split(wordPattern('\\p{N}')), byteLevel(false)),
 };
-const DEEPSEEK_CODER: PreTokenization = {
+/** llama.cpp's own (llama-vocab.cpp), of no model in particular. */
+const DEFAULT: PreTokenization = {
   preTokenizer: sequence(
-    ...['[\r\n]', '\\s?\\p{L}+', '\\s?\\p{P}+', '[一-龥ࠀ-一가-퟿]+'].map(split),
-    { type: 'Digits', individual_digits: true },
+    ...['[\\p{P}\\$\\+<=>\\^~\\|]+', GPT2_PATTERN, '\\p{N}+', '[0-9][0-9][0-9]'].map(split),
     byteLevel(false),
   ),
 };
 
 export const PRE_TOKENIZATIONS: Readonly<Record<string, PreTokenization>> = {
+  default: DEFAULT,
   'gpt-2': GPT2,
   smollm: SINGLE_DIGITS,
   starcoder: SINGLE_DIGITS,
@@ -61,5 +65,4 @@ export const PRE_TOKENIZATIONS: Readonly<Record<string, PreTokenization>> = {
   llama3: LLAMA3,
   'llama-v3': LLAMA3,
   qwen2: QWEN2,
-  'deepseek-coder': DEEPSEEK_CODER,
 };

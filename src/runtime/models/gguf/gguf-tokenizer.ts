@@ -55,8 +55,8 @@ export function ggufTokenizerJson(fields: GgufFields, tableRows: number): string
 }
 
 function readPreTokenization(fields: GgufFields): PreTokenization {
-  const name = fields.optionalText(`${KEY}.pre`) ?? '';
-  const known = Object.hasOwn(PRE_TOKENIZATIONS, name) ? PRE_TOKENIZATIONS[name] : undefined;
+  const name = fields.optionalText(`${KEY}.pre`);
+  const known = name !== undefined && Object.hasOwn(PRE_TOKENIZATIONS, name) ? PRE_TOKENIZATIONS[name] : undefined;
   if (known !== undefined) return known;
   const names = Object.keys(PRE_TOKENIZATIONS).join(', ');
   return fields.fail(`expected ${KEY}.pre to be one of ${names}; ${quoted(name)} came. ${ADVICE}`);

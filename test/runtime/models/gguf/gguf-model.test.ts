@@ -159,6 +159,13 @@ test('tokens that end a text are listed under one key', async (t) => {
   assert.deepEqual(configJson.eos_token_id, [2, 1]);
 });
 
+test('a padding token beyond the vocabulary is none', async (t) => {
+  for (const id of [3, 2 ** 32 - 1]) {
+    assert.ok(!('pad_token_id' in (await openModel(t, { 'tokenizer.ggml.padding_token_id': id })).configJson));
+  }
+  assert.equal((await openModel(t, { 'tokenizer.ggml.padding_token_id': 2 })).configJson.pad_token_id, 2);
+});
+
 test('biases have their rows turned like the matrices', async (t) => {
   const bias = { shape: [8], data: floats([0, 1, 2, 3, 4, 5, 6, 7]) };
   const tensors = { 'blk.0.attn_q.bias': bias, 'blk.0.attn_v.bias': bias, 'blk.0.ffn_gate.bias': bias };
@@ -207,6 +214,12 @@ const REFUSED: readonly (readonly [string, Change, RegExp, typeof TENSORS?])[] =
     { 'blk.0.attn_q_norm.weight': ROWS },
   ],
   ['a layer that is no number', {}, /expected tensors of a llama, "blk\.01\.attn_q/, { 'blk.01.attn_q.weight': ROWS }],
+  [
+    'factors of another number than half a head',
+    {},
+    /"rope_freqs\.weight": expected \[2\], half of a head, \[3,8\] came/,
+    { 'rope_freqs.weight': ROWS },
+  ],
   ['rows that are no pairs', {}, /expected rows in pairs for 2 heads, 3 rows came/, { 'blk.0.attn_q.weight': ROWS }],
 ];
 

@@ -51,6 +51,18 @@ for (const [pre, ids] of Object.entries(expected.ids)) {
   });
 }
 
+test('default: ids are those of llama.cpp, whose rules they are', async (t) => {
+  const path = repositoryPath('test/fixtures/gguf/default-tokens.json');
+  const { texts, ids } = readJsonFile<{
+    readonly texts: readonly string[];
+    readonly ids: readonly (readonly number[])[];
+  }>(path);
+  const tokenizer = await openTokenizer(t, jsonOf({ pre: 'default' }));
+  for (const [index, text] of texts.entries()) {
+    assert.deepEqual(await tokenizer.encode(text), ids[index], JSON.stringify(text));
+  }
+});
+
 test('the rules make a difference: no two give the same ids', () => {
   const all = Object.values(expected.ids).map((ids) => JSON.stringify(ids));
   assert.equal(new Set(all).size, 4);
@@ -99,8 +111,8 @@ const types = Int32Array.from(expected.types);
 const REFUSED: readonly (readonly [string, Readonly<Record<string, Metadata[string] | null>>, RegExp])[] = [
   ['SentencePiece', { model: 'llama' }, /expected tokenizer\.ggml\.model "gpt2" \(byte BPE\), "llama" came/],
   ['no kind of tokenizer', { model: null }, /"gpt2" \(byte BPE\), nothing came/],
-  ['rules that are not known', { pre: 'novel' }, /tokenizer\.ggml\.pre to be one of gpt-2, smollm, .*; "novel" came/],
-  ['no word about rules', { pre: null }, /tokenizer\.ggml\.pre to be one of gpt-2, .*; "" came/],
+  ['rules that are not known', { pre: 'novel' }, /tokenizer\.ggml\.pre to be one of default, gpt-2, .*; "novel" came/],
+  ['no word about rules', { pre: null }, /tokenizer\.ggml\.pre to be one of default, .*; nothing came/],
   ['a name that every object has', { pre: 'constructor' }, /; "constructor" came/],
   ['rules of another type', { pre: 3 }, /expected tokenizer\.ggml\.pre to be a text, 3 came/],
   ['no tokens', { tokens: null }, /expected tokenizer\.ggml\.tokens to be a list of texts, nothing came/],
