@@ -5,6 +5,7 @@
 import { type BigIntStats, constants } from 'node:fs';
 import { type FileHandle, open, realpath } from 'node:fs/promises';
 import { isAbsolute, join, relative, sep } from 'node:path';
+import { isBlobOfSnapshot } from './hub/snapshot-links.ts';
 import { quoted, StorageError } from './storage-error.ts';
 
 /** One read asks for no more than this: the system takes lengths of 31 bits. */
@@ -21,7 +22,10 @@ export function isInside(root: string, path: string): boolean {
   return way !== '' && way !== '..' && !way.startsWith(`..${sep}`) && !isAbsolute(way);
 }
 
-/** Returns the real path of a file of the folder, undefined when there is none. Throws StorageError on a way out. */
+/**
+ * Returns the real path of a file of the folder, undefined when there is none. Throws StorageError on a way out; the
+ * links of a snapshot in Hugging Face's cache lead to where its files are.
+ */
 export async function findFile(folder: string, file: string): Promise<string | undefined> {
   let root: string;
   let path: string;
@@ -33,7 +37,7 @@ export async function findFile(folder: string, file: string): Promise<string | u
     if (code === 'ENOENT') return undefined;
     throw new StorageError('invalid', `Expected a file ${quoted(file)}, it cannot be reached (${code}).`, { cause });
   }
-  if (isInside(root, path)) return path;
+  if (isInside(root, path) || isBlobOfSnapshot(root, path)) return path;
   const message = `Expected ${quoted(file)} to be a file of its folder, a link leads out of it. Put the file itself there.`;
   throw new StorageError('invalid', message);
 }

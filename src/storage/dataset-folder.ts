@@ -2,12 +2,10 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type DatasetManifest, defaultManifest, parseManifest } from './dataset-columns.ts';
+import { MANIFEST_FILE, splitOf } from './dataset-files.ts';
 import type { SplitSource } from './dataset-split.ts';
 import { readJson, resolveFolder } from './model-folder.ts';
 import { StorageError } from './storage-error.ts';
-
-const MANIFEST_FILE = 'dataset.json';
-const SPLIT_FILE = /^([A-Za-z0-9][A-Za-z0-9._-]{0,127})\.(jsonl|csv|json)$/;
 
 /** Names of the folders of `root`, links to folders among them; none where there is no `root`. */
 export async function listDatasetFolders(root: string): Promise<readonly string[]> {
@@ -49,12 +47,13 @@ export class DatasetFolder {
   async splits(): Promise<ReadonlyMap<string, readonly SplitSource[]>> {
     const splits = new Map<string, SplitSource[]>();
     for (const file of (await readdir(this.path)).sort()) {
-      const [, split, format] = SPLIT_FILE.exec(file) ?? [];
-      if (file === MANIFEST_FILE || split === undefined) continue;
+      const found = splitOf(file);
+      if (found === undefined) continue;
+      const { split, format } = found;
       const source = {
         folder: this.path,
         file,
-        format: format as SplitSource['format'],
+        format,
         name: `${this.id}/${file}`,
         columns: this.manifest.columns,
       };

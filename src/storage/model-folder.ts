@@ -56,12 +56,17 @@ export async function resolveFolder(parent: string, name: string, noun = 'model'
   throw new StorageError('missing', `Expected ${name} to be a folder, it is a file.`);
 }
 
+/** Returns how many bytes a file of this name may have that is read whole. */
+export function smallFileBound(file: string): number {
+  return SIZE_BOUNDS[file] ?? MEBIBYTE;
+}
+
 /** Opens a file of a folder, held to the size that a file of this name may have; undefined when there is none. */
 async function openBounded(folder: string, file: string): Promise<BoundedFile | undefined> {
   const path = await findFile(folder, file);
   if (path === undefined) return undefined;
   const opened = await BoundedFile.open(path, file);
-  const bound = SIZE_BOUNDS[file] ?? MEBIBYTE;
+  const bound = smallFileBound(file);
   if (opened.size <= bound) return opened;
   await opened.close();
   throw new StorageError('invalid', `${file}: expected at most ${bound} bytes, it has ${opened.size}.`);

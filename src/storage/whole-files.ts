@@ -17,6 +17,12 @@ async function syncFolder(folder: string): Promise<void> {
   }
 }
 
+/** Gives a file that is whole and synced its name, for good. */
+export async function publishFile(temporary: string, path: string): Promise<void> {
+  await rename(temporary, path);
+  await syncFolder(dirname(path));
+}
+
 /** Writes a file through `write` and puts it in the place of what was there. */
 export async function writeWholeFile(path: string, write: (handle: FileHandle) => Promise<void>): Promise<void> {
   const temporary = temporaryName(path);

@@ -1,0 +1,110 @@
+/** What the cache alone says of a source. */
+import { isObject } from '../bounded-file.ts';
+import { readJson } from '../model-folder.ts';
+import { quoted, StorageError } from '../storage-error.ts';
+import { HubError } from './hub-error.ts';
+import { formatHubSource, type HubKind, type HubSource, isFileName } from './hub-source.ts';
+import type { RepoCache } from './repo-cache.ts';
+import { chooseFiles, type FileChoice } from './repo-files.ts';
+
+/** A repository at one commit, with what is needed of it. */
+export interface HubSnapshot {
+  readonly kind: HubKind;
+  /** The source with the commit as its revision: it names the same files for ever. */
+  readonly source: string;
+  readonly commit: string;
+  readonly folder: string;
+  /** Names of the files that are needed; others may lie beside them. */
+  readonly files: readonly string[];
+}
+
+interface FoundSnapshot {
+  readonly snapshot: HubSnapshot;
+  /** Whether the hub would name no other files for the same commit. */
+  readonly isSure: boolean;
+}
+
+/** The repository that is meant, and where it is kept. */
+export interface CachedRepo {
+  readonly cache: RepoCache;
+  readonly asked: HubSource;
+  readonly kind: HubKind | undefined;
+}
+
+const MOST_SHARDS = 512;
+const SHARD = /\.safetensors$/;
+/** How many names a message lists. */
+const LISTED_NAMES = 10;
+
+export function toSnapshot(
+  { cache, asked }: CachedRepo,
+  commit: string,
+  { kind, files }: Pick<HubSnapshot, 'kind' | 'files'>,
+): HubSnapshot {
+  return {
+    kind,
+    source: formatHubSource({ ...asked, revision: commit }),
+    commit,
+    folder: cache.snapshot(commit),
+    files,
+  };
+}
+
+/** Undefined: something of it is not here. */
+export async function findSnapshot(repo: CachedRepo): Promise<FoundSnapshot | undefined> {
+  const { cache, asked, kind } = repo;
+  const commit = await cache.commitOf(asked.revision);
+  if (commit === undefined) return undefined;
+  const here = new Set(await cache.names(commit));
+  const listing = await cache.listing(commit);
+  try {
+    const choice = chooseFiles(listing ?? [...here], asked, kind);
+    const files = [...choice.small, ...choice.large];
+    if (!files.every((name) => here.has(name))) return undefined;
+    const shards = await shardsOf(cache.snapshot(commit), choice, asked);
+    if (!shards.every((name) => here.has(name))) return undefined;
+    const snapshot = toSnapshot(repo, commit, { kind: choice.kind, files: [...files, ...shards] });
+    return { snapshot, isSure: listing !== undefined };
+  } catch (error) {
+    // the hub, or describeAbsence, says what is wrong with it
+    if (error instanceof HubError) return undefined;
+    throw error;
+  }
+}
+
+/** What of a source is not here, and where it would be. Throws HubError where it would be of no use either. */
+export async function describeAbsence({ cache, asked, kind }: CachedRepo): Promise<string> {
+  const commit = await cache.commitOf(asked.revision);
+  if (commit === undefined) return `Nothing of ${asked.repo}@${asked.revision} is in ${cache.folder} yet.`;
+  const here = await cache.names(commit);
+  const listing = await cache.listing(commit);
+  const folder = cache.snapshot(commit);
+  if (listing === undefined) return `In ${folder} ${here.length === 0 ? 'nothing' : `only ${listed(here)}`} is yet.`;
+  const choice = chooseFiles(listing, asked, kind);
+  const wanted = [...choice.small, ...choice.large];
+  if (choice.index !== undefined && here.includes(choice.index))
+    wanted.push(...(await shardsOf(folder, choice, asked)));
+  return `Missing in ${folder}: ${listed(wanted.filter((name) => !here.includes(name)))}.`;
+}
+
+/** The files that the index of a snapshot's weights names. Throws HubError where it is none. */
+export async function shardsOf(folder: string, { index }: FileChoice, { repo }: HubSource): Promise<readonly string[]> {
+  if (index === undefined) return [];
+  const json = await readJson(folder, index).catch((cause: unknown) => {
+    if (cause instanceof StorageError) throw new HubError('invalid', `${repo}: ${cause.message}`, {}, { cause });
+    throw cause;
+  });
+  const map = json?.weight_map;
+  const shards = new Set(isObject(map) ? Object.values(map) : []);
+  const bad = [...shards].find((name) => typeof name !== 'string' || !isFileName(name) || !SHARD.test(name));
+  if (bad === undefined && shards.size > 0 && shards.size <= MOST_SHARDS) return [...(shards as Set<string>)].sort();
+  const came = bad === undefined ? `${shards.size} of them` : quoted(bad);
+  throw new HubError(
+    'invalid',
+    `${repo}: expected the weight_map of ${index} to name 1 to ${MOST_SHARDS} *.safetensors beside it, ${came} came.`,
+  );
+}
+
+function listed(names: readonly string[]): string {
+  return `${names.slice(0, LISTED_NAMES).join(', ')}${names.length > LISTED_NAMES ? ', …' : ''}`;
+}
