@@ -67,7 +67,7 @@ export function tinyConfig({ gated = false, config = {} }: TinyModelOptions = {}
 }
 
 /** Normally distributed numbers (Box and Muller 1958): the n-th is a pure function of the seed. */
-function normals(seed: number): () => number {
+export function normals(seed: number): () => number {
   let draw = 0;
   return () => {
     const step = draw++;
@@ -105,7 +105,7 @@ export function tinyTensors(options: TinyModelOptions = {}): ReadonlyMap<string,
 }
 
 /** The text "t5 t17" is the ids 5 and 17; 0 pads, 1 ends, 2 is unknown. */
-function tokenizerJson(vocabularySize: number): unknown {
+export function tokenizerJson(vocabularySize: number): unknown {
   const special = ['<pad>', '</s>', '<unk>'];
   const metaspace = { type: 'Metaspace', replacement: '▁', prepend_scheme: 'always', split: true };
   const flags = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: true };

@@ -3,9 +3,11 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import type { DecodingOptions } from '../../../src/runtime/decoding/sampling-params.ts';
 import type { ModelRunner } from '../../../src/runtime/engine/model-runner.ts';
+import type { Cleanup } from '../../support/cleanup.ts';
 import { type Asked, EngineHarness, loadRunner } from '../../support/engine-harness.ts';
 import { repositoryPath } from '../../support/oracle.ts';
 import { seededNumbers } from '../../support/seeded-numbers.ts';
+import { tinyGpt2, tinyLlama, writeTinyDecoderOnly } from '../../support/tiny-decoder-only.ts';
 
 const SEED = 20261123;
 
@@ -20,12 +22,12 @@ const OPTIONS: readonly DecodingOptions[] = [
   { maxNewTokens: 22, doSample: true, seed: 5, numReturnSequences: 3, topP: 0.9 },
 ];
 
-/** Requests of every kind with sources of very different lengths. */
-function makeRequests(count: number): Asked[] {
+/** Requests of every kind with prompts of very different lengths. */
+function makeRequests(count: number, longest: number): Asked[] {
   const next = seededNumbers(SEED);
   return Array.from({ length: count }, (_, index) => ({
     id: `r${index}`,
-    promptTokenIds: Array.from({ length: 3 + Math.floor(next() * 120) }, () => 3 + Math.floor(next() * 115)),
+    promptTokenIds: Array.from({ length: 3 + Math.floor(next() * (longest - 2)) }, () => 3 + Math.floor(next() * 115)),
     options: OPTIONS[index % OPTIONS.length] ?? {},
   }));
 }
@@ -35,131 +37,152 @@ function answerOf(harness: EngineHarness, id: string): unknown {
   return harness.outputs.get(id)?.sequences;
 }
 
-describe('the engine over a tiny T5', () => {
-  let runner: ModelRunner;
-  const requests = makeRequests(24);
-  const alone = new Map<string, unknown>();
+interface Law {
+  readonly model: string;
+  /** Tokens of the longest prompt. */
+  readonly longest: number;
+  readonly place: (t: Cleanup) => Promise<{ readonly parent: string; readonly name: string }>;
+}
 
-  before(async () => {
-    ({ runner } = await loadRunner(repositoryPath('test/fixtures'), 't5-gated-untied'));
-    for (const request of requests) {
-      alone.set(request.id, answerOf(await EngineHarness.runAll(runner, [request]), request.id));
-    }
-  });
-  after(() => runner.dispose());
+const LAWS: readonly Law[] = [
+  {
+    model: 'T5',
+    longest: 122,
+    place: async () => ({ parent: repositoryPath('test/fixtures'), name: 't5-gated-untied' }),
+  },
+  // prompts of up to three chunks
+  { model: 'GPT-2', longest: 600, place: (t) => writeTinyDecoderOnly(t, tinyGpt2) },
+  { model: 'Llama', longest: 600, place: (t) => writeTinyDecoderOnly(t, tinyLlama) },
+];
 
-  test('all in one batch = each alone', async () => {
-    const harness = await EngineHarness.runAll(runner, requests);
-    for (const { id } of requests) assert.deepEqual(answerOf(harness, id), alone.get(id), id);
-  });
+for (const { model, longest, place } of LAWS) {
+  describe(`the engine over a tiny ${model}`, () => {
+    let runner: ModelRunner;
+    const requests = makeRequests(24, longest);
+    const alone = new Map<string, unknown>();
 
-  test('few rows at a time = each alone', async () => {
-    const harness = new EngineHarness(runner, { maxRows: 9 });
-    for (const request of requests) harness.submit(request);
-    await harness.drain();
-    for (const { id } of requests) assert.deepEqual(answerOf(harness, id), alone.get(id), id);
-    for (const { rows } of harness.traces) assert.ok(rows.reduce((sum, { rowCount }) => sum + rowCount, 0) <= 9);
-  });
-
-  test('late joining = alone', async () => {
-    const waiting = [...requests];
-    const harness = new EngineHarness(runner, {}, ({ number }) => {
-      const next = number % 2 === 0 ? waiting.shift() : undefined;
-      if (next !== undefined) harness.submit(next);
-    });
-    for (const request of waiting.splice(0, 2)) harness.submit(request);
-    await harness.drain();
-    for (const request of waiting.splice(0)) harness.submit(request);
-    await harness.drain();
-    for (const { id } of requests) assert.deepEqual(answerOf(harness, id), alone.get(id), id);
-  });
-
-  test('preempted and resumed = alone', async () => {
-    const harness = new EngineHarness(runner, { maxRows: 8, timeSliceSteps: 3 });
-    for (const request of requests) harness.submit(request);
-    await harness.drain();
-    const steps = harness.traces.map(({ rows }) => new Set(rows.map(({ requestId }) => requestId)));
-    const interrupted = requests.filter(({ id }) => {
-      const present = steps.map((ids) => ids.has(id));
-      return present.slice(present.indexOf(true), present.lastIndexOf(true)).includes(false);
-    });
-    assert.ok(interrupted.length > 5, `${interrupted.length} requests were preempted`);
-    for (const { id } of requests) assert.deepEqual(answerOf(harness, id), alone.get(id), id);
-  });
-
-  test('background requests that give their rows to interactive ones = alone', async () => {
-    const isBackground = (index: number): boolean => index % 2 === 0;
-    const coming = requests.filter((_, index) => !isBackground(index));
-    let gaveWay = 0;
-    let before = new Set<string>();
-    const harness: EngineHarness = new EngineHarness(runner, { maxRows: 8 }, ({ number, rows }) => {
-      const now = new Set(rows.map(({ requestId }) => requestId));
-      gaveWay += [...before].filter((id) => !now.has(id) && !harness.outputs.has(id)).length;
-      before = now;
-      if (number % 3 === 0) for (const next of coming.splice(0, 1)) harness.submit(next);
-    });
-    for (const request of requests.filter((_, index) => isBackground(index))) {
-      harness.submit({ ...request, priority: 'background' });
-    }
-    await harness.drain();
-    for (const { id } of requests) assert.deepEqual(answerOf(harness, id), alone.get(id), id);
-    assert.ok(gaveWay > 0);
-  });
-
-  test('streamed tokens joined = the final tokens', async () => {
-    const harness = await EngineHarness.runAll(runner, requests);
-    for (const { id } of requests) {
-      const joined = harness.tokenIds(id).map(() => [] as number[]);
-      for (const { sequenceIndex, tokenIds } of harness.streamed.get(id) ?? [])
-        joined[sequenceIndex]?.push(...tokenIds);
-      assert.deepEqual(joined, harness.tokenIds(id), id);
-    }
-  });
-
-  test('a cancelled request leaves before the next step, the others do not notice', async () => {
-    const harness = new EngineHarness(runner, {}, ({ number }) => {
-      if (number === 5) for (const id of ['r1', 'r3']) harness.engine.cancel(id);
-    });
-    for (const request of requests) harness.submit(request);
-    await harness.drain();
-    for (const id of ['r1', 'r3']) {
-      assert.equal(harness.outputs.get(id)?.sequences[0]?.finishReason, 'cancelled', id);
-      assert.equal(harness.tokenIds(id)[0]?.length, 4, id);
-      for (const { number, rows } of harness.traces) {
-        assert.ok(number <= 5 || rows.every(({ requestId }) => requestId !== id), `${id} in step ${number}`);
+    before(async () => {
+      const { parent, name } = await place({ after });
+      ({ runner } = await loadRunner(parent, name));
+      for (const request of requests) {
+        alone.set(request.id, answerOf(await EngineHarness.runAll(runner, [request]), request.id));
       }
-    }
-    for (const { id } of requests) {
-      if (id !== 'r1' && id !== 'r3') assert.deepEqual(answerOf(harness, id), alone.get(id), id);
-    }
-  });
+    });
+    after(() => runner.dispose());
 
-  test('when nothing runs the cache holds nothing', async () => {
-    const harness = await EngineHarness.runAll(runner, requests);
-    await harness.engine.step();
-    assert.equal(harness.engine.cacheBytes, 0);
-  });
+    test('all in one batch = each alone', async () => {
+      const harness = await EngineHarness.runAll(runner, requests);
+      for (const { id } of requests) assert.deepEqual(answerOf(harness, id), alone.get(id), id);
+    });
 
-  test('a stop string ends a row, also across token borders', async () => {
-    const [request] = requests;
-    assert.ok(request !== undefined);
-    const free = await EngineHarness.runAll(runner, [{ ...request, options: { maxNewTokens: 24 } }]);
-    const ids = free.tokenIds('r0')[0] ?? [];
-    assert.ok(ids.length > 6);
-    // the end of one token's text and the beginning of the next one's
-    const stop = `${String(ids[3]).slice(-1)} t${ids[4]}`;
-    const harness = await EngineHarness.runAll(runner, [{ ...request, options: { maxNewTokens: 24, stop: [stop] } }]);
-    const text = ids.map((id) => ` t${id}`).join('');
-    const end = text.indexOf(stop) + stop.length;
-    const expected =
-      ids.findIndex(
-        (_, index) =>
-          ids
-            .slice(0, index + 1)
-            .map((id) => ` t${id}`)
-            .join('').length >= end,
-      ) + 1;
-    assert.deepEqual(harness.tokenIds('r0')[0], ids.slice(0, expected));
-    assert.equal(harness.outputs.get('r0')?.sequences[0]?.finishReason, 'stop');
+    test('few rows at a time = each alone', async () => {
+      const harness = new EngineHarness(runner, { maxRows: 9 });
+      for (const request of requests) harness.submit(request);
+      await harness.drain();
+      for (const { id } of requests) assert.deepEqual(answerOf(harness, id), alone.get(id), id);
+      for (const { rows } of harness.traces) assert.ok(rows.reduce((sum, { rowCount }) => sum + rowCount, 0) <= 9);
+    });
+
+    test('late joining = alone', async () => {
+      const waiting = [...requests];
+      const harness = new EngineHarness(runner, {}, ({ number }) => {
+        const next = number % 2 === 0 ? waiting.shift() : undefined;
+        if (next !== undefined) harness.submit(next);
+      });
+      for (const request of waiting.splice(0, 2)) harness.submit(request);
+      await harness.drain();
+      for (const request of waiting.splice(0)) harness.submit(request);
+      await harness.drain();
+      for (const { id } of requests) assert.deepEqual(answerOf(harness, id), alone.get(id), id);
+    });
+
+    test('preempted and resumed = alone', async () => {
+      const harness = new EngineHarness(runner, { maxRows: 8, timeSliceSteps: 3 });
+      for (const request of requests) harness.submit(request);
+      await harness.drain();
+      const steps = harness.traces.map(({ rows }) => new Set(rows.map(({ requestId }) => requestId)));
+      const interrupted = requests.filter(({ id }) => {
+        const present = steps.map((ids) => ids.has(id));
+        return present.slice(present.indexOf(true), present.lastIndexOf(true)).includes(false);
+      });
+      assert.ok(interrupted.length > 5, `${interrupted.length} requests were preempted`);
+      for (const { id } of requests) assert.deepEqual(answerOf(harness, id), alone.get(id), id);
+    });
+
+    test('background requests that give their rows to interactive ones = alone', async () => {
+      const isBackground = (index: number): boolean => index % 2 === 0;
+      const coming = requests.filter((_, index) => !isBackground(index));
+      let gaveWay = 0;
+      let before = new Set<string>();
+      const harness: EngineHarness = new EngineHarness(runner, { maxRows: 7 }, ({ number, rows }) => {
+        const now = new Set(rows.map(({ requestId }) => requestId));
+        gaveWay += [...before].filter((id) => !now.has(id) && !harness.outputs.has(id)).length;
+        before = now;
+        if (number % 3 === 0) for (const next of coming.splice(0, 1)) harness.submit(next);
+      });
+      for (const request of requests.filter((_, index) => isBackground(index))) {
+        harness.submit({ ...request, priority: 'background' });
+      }
+      await harness.drain();
+      for (const { id } of requests) assert.deepEqual(answerOf(harness, id), alone.get(id), id);
+      assert.ok(gaveWay > 0);
+    });
+
+    test('streamed tokens joined = the final tokens', async () => {
+      const harness = await EngineHarness.runAll(runner, requests);
+      for (const { id } of requests) {
+        const joined = harness.tokenIds(id).map(() => [] as number[]);
+        for (const { sequenceIndex, tokenIds } of harness.streamed.get(id) ?? [])
+          joined[sequenceIndex]?.push(...tokenIds);
+        assert.deepEqual(joined, harness.tokenIds(id), id);
+      }
+    });
+
+    test('a cancelled request leaves before the next step, the others do not notice', async () => {
+      const harness = new EngineHarness(runner, {}, ({ number }) => {
+        if (number === 5) for (const id of ['r1', 'r3']) harness.engine.cancel(id);
+      });
+      for (const request of requests) harness.submit(request);
+      await harness.drain();
+      for (const id of ['r1', 'r3']) {
+        assert.equal(harness.outputs.get(id)?.sequences[0]?.finishReason, 'cancelled', id);
+        assert.equal(harness.tokenIds(id)[0]?.length, 4, id);
+        for (const { number, rows } of harness.traces) {
+          assert.ok(number <= 5 || rows.every(({ requestId }) => requestId !== id), `${id} in step ${number}`);
+        }
+      }
+      for (const { id } of requests) {
+        if (id !== 'r1' && id !== 'r3') assert.deepEqual(answerOf(harness, id), alone.get(id), id);
+      }
+    });
+
+    test('when nothing runs the cache holds nothing', async () => {
+      const harness = await EngineHarness.runAll(runner, requests);
+      await harness.engine.step();
+      assert.equal(harness.engine.cacheBytes, 0);
+    });
+
+    test('a stop string ends a row, also across token borders', async () => {
+      const [request] = requests;
+      assert.ok(request !== undefined);
+      const free = await EngineHarness.runAll(runner, [{ ...request, options: { maxNewTokens: 24 } }]);
+      const ids = free.tokenIds('r0')[0] ?? [];
+      assert.ok(ids.length > 6);
+      // the end of one token's text and the beginning of the next one's
+      const stop = `${String(ids[3]).slice(-1)} t${ids[4]}`;
+      const harness = await EngineHarness.runAll(runner, [{ ...request, options: { maxNewTokens: 24, stop: [stop] } }]);
+      const text = ids.map((id) => ` t${id}`).join('');
+      const end = text.indexOf(stop) + stop.length;
+      const expected =
+        ids.findIndex(
+          (_, index) =>
+            ids
+              .slice(0, index + 1)
+              .map((id) => ` t${id}`)
+              .join('').length >= end,
+        ) + 1;
+      assert.deepEqual(harness.tokenIds('r0')[0], ids.slice(0, expected));
+      assert.equal(harness.outputs.get('r0')?.sequences[0]?.finishReason, 'stop');
+    });
   });
-});
+}
