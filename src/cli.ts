@@ -6,12 +6,14 @@ import { serveBenchProtocol } from './bench/protocol.ts';
 import { runSwapCommand } from './bench/swap-command.ts';
 import { runEvaluateCommand } from './commands/evaluate-command.ts';
 import { runFinetuneCommand } from './commands/finetune-command.ts';
+import { runPullCommand } from './commands/pull-command.ts';
 import { serve } from './serve.ts';
 import { readVersion } from './version.ts';
 
 const USAGE = `gistql serve                                  starts the server (settings: the environment)
 gistql evaluate --dataset NAME --variant SPEC … measures variants on a dataset; gistql evaluate --help says more
 gistql finetune --dataset NAME --output ID …    trains an adapter or a model; gistql finetune --help says more
+gistql pull hub:OWNER/NAME                     fetches a model, adapter or dataset; gistql pull --help says more
 gistql bench --protocol [--threads N] [--adapters FOLDER] MODEL
                                               answers benchmark requests on stdin
 gistql bench --load [--minutes 10] [--in-flight 32] [--seed 1] [MODEL]
@@ -23,6 +25,7 @@ async function main(): Promise<void> {
   const [name, ...rest] = process.argv.slice(2);
   if (name === 'evaluate') return runEvaluateCommand(rest);
   if (name === 'finetune') return runFinetuneCommand(rest);
+  if (name === 'pull') return runPullCommand(rest);
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: {

@@ -1,6 +1,8 @@
 /** The environment, read once and checked, as one readonly Config. */
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
+import { type Environment, readHubSettings } from './hub-environment.ts';
+import type { HubSettings } from './storage/hub/hub-settings.ts';
 
 interface Setting {
   readonly name: string;
@@ -16,12 +18,33 @@ export const settings = [
   {
     name: 'GISTQL_MODEL',
     default: 'embedded:gist-mini',
-    meaning: 'Source of the default model: `embedded:NAME` or `dir:NAME`.',
+    meaning: 'Source of the default model: `embedded:NAME`, `dir:NAME` or `hub:OWNER/NAME`.',
   },
   { name: 'GISTQL_MODELS_DIR', default: 'data/models', meaning: 'Folder of the models that `dir:NAME` names.' },
   { name: 'GISTQL_ADAPTERS_DIR', default: 'data/adapters', meaning: 'Folder of the adapters that `dir:NAME` names.' },
   { name: 'GISTQL_DATASETS_DIR', default: 'data/datasets', meaning: 'Folder of datasets.' },
   { name: 'GISTQL_DATA_DIR', default: 'data', meaning: 'Folder of what the server itself writes.' },
+  {
+    name: 'HF_HOME',
+    default: '~/.cache/huggingface',
+    meaning: "Hugging Face's folder, with the cache of `hub:OWNER/NAME` and a `token` in it.",
+  },
+  { name: 'HF_HUB_CACHE', default: '(HF_HOME/hub)', meaning: 'The cache, where it is elsewhere.' },
+  {
+    name: 'HF_ENDPOINT',
+    default: 'https://huggingface.co',
+    meaning: 'Address of the hub, or of one that speaks as it does.',
+  },
+  {
+    name: 'HF_TOKEN',
+    default: '(HF_HOME/token)',
+    meaning: 'Token of the hub, for repositories that are private or have terms; sent to it alone.',
+  },
+  {
+    name: 'HF_HUB_OFFLINE',
+    default: '0',
+    meaning: 'With 1 the hub is never asked: what is in the cache is all there is.',
+  },
   {
     name: 'DATABASE_URL',
     default: '(embedded)',
@@ -84,6 +107,7 @@ export interface Config {
   /** Datasets that come with GistQL: the repository's own. */
   readonly embeddedDatasetsDir: string;
   readonly dataDir: string;
+  readonly hub: HubSettings;
   /** Absent: a database embedded in this process, in `dataDir`. */
   readonly databaseUrl: string | undefined;
   /** Milliseconds between two checkpoints of a training. */
@@ -113,8 +137,6 @@ const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'
 const MOST_THREADS = 16;
 /** Beyond this many threads one step of a small model gains nothing. */
 const MOST_DEFAULT_THREADS = 8;
-
-type Environment = Readonly<Record<string, string | undefined>>;
 
 /** Throws an Error that names the setting, what was expected and what came. */
 export function readConfig(environment: Environment): Config {
@@ -148,6 +170,7 @@ export function readConfig(environment: Environment): Config {
     datasetsDir: read('GISTQL_DATASETS_DIR'),
     embeddedDatasetsDir: fileURLToPath(new URL('../examples/datasets', import.meta.url)),
     dataDir: read('GISTQL_DATA_DIR'),
+    hub: readHubSettings(environment),
     databaseUrl: readDatabaseUrl(environment.DATABASE_URL),
     checkpointMs: whole('GISTQL_CHECKPOINT_MS', 0, billion),
     threadCount: environment.GISTQL_THREADS

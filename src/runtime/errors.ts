@@ -50,6 +50,16 @@ export const errorTable = {
     meaning: 'The files of a dataset are broken, incomplete or have other columns than it says.',
     action: 'Mend the file and the line that the message names.',
   },
+  ACCESS_DENIED: {
+    meaning: 'The hub does not let this server read a repository: it is private, or its terms were not accepted.',
+    action: 'Set HF_TOKEN on the server, or accept the terms on the page that the message names.',
+  },
+  DOWNLOAD_FAILED: {
+    meaning:
+      'Something could not be fetched from the hub: it is out of reach or switched off, sends other bytes than it says, or the disk has no room.',
+    action:
+      'Do what the message says, or send the same request again after `extensions.retryAfterMs` milliseconds where that is given; what has come is kept.',
+  },
   DATABASE_UNAVAILABLE: {
     meaning:
       'The database of runs does not answer: another server has the embedded one, or a PostgreSQL is out of reach.',

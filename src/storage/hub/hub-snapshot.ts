@@ -3,8 +3,8 @@ import { isObject } from '../bounded-file.ts';
 import { readJson } from '../model-folder.ts';
 import { quoted, StorageError } from '../storage-error.ts';
 import { HubError } from './hub-error.ts';
-import { formatHubSource, type HubKind, type HubSource, isFileName } from './hub-source.ts';
-import type { RepoCache } from './repo-cache.ts';
+import { formatHubSource, type HubKind, type HubSource, isFileName, parseHubSource } from './hub-source.ts';
+import { RepoCache } from './repo-cache.ts';
 import { chooseFiles, type FileChoice } from './repo-files.ts';
 
 /** A repository at one commit, with what is needed of it. */
@@ -70,6 +70,16 @@ export async function findSnapshot(repo: CachedRepo): Promise<FoundSnapshot | un
     if (error instanceof HubError) return undefined;
     throw error;
   }
+}
+
+/** Returns what the cache has of a source. Throws HubError where something of it is not here. */
+export async function findCached(cacheDir: string, kind: HubKind | undefined, source: string): Promise<HubSnapshot> {
+  const asked = parseHubSource(source, kind);
+  const repo = { cache: new RepoCache(cacheDir, asked), asked, kind };
+  const found = await findSnapshot(repo);
+  if (found !== undefined) return found.snapshot;
+  const message = `Expected ${source} in the cache. ${await describeAbsence(repo)} Fetch it where there is a network: gistql pull ${source}`;
+  throw new HubError('download', message);
 }
 
 /** What of a source is not here, and where it would be. Throws HubError where it would be of no use either. */

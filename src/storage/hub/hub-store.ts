@@ -47,11 +47,8 @@ export class HubStore {
     const { offline } = this.settings;
     if (here !== undefined && (offline || (here.isSure && isCommit(asked.revision)))) return here.snapshot;
     if (offline) {
-      const absence = await describeAbsence(repo);
-      throw new HubError(
-        'download',
-        `Expected ${source} in the cache, as HF_HUB_OFFLINE is set. ${absence} Unset it, or fetch it where there is a network: gistql pull ${source}`,
-      );
+      const message = `Expected ${source} in the cache, as HF_HUB_OFFLINE is set. ${await describeAbsence(repo)} Unset it, or fetch it where there is a network: gistql pull ${source}`;
+      throw new HubError('download', message);
     }
     return this.update(repo, here?.snapshot, options);
   }
