@@ -1,6 +1,6 @@
-/** Reverse mode of functions of one value, of softmax and of layer norms. */
+/** Reverse mode of functions of one value, and of softmax. */
 import { invariant } from '../errors.ts';
-import { type BackwardNode, type GradientRule, type GradientTape, once, outputGradient } from './gradient-rule.ts';
+import { type BackwardNode, type GradientRule, type GradientTape, outputGradient } from './gradient-rule.ts';
 import type { Value } from './graph-builder.ts';
 
 /** y = f(x): gradient × f'(x), where `slope` may use x and y. */
@@ -77,64 +77,6 @@ const logSoftmax: GradientRule = (node, tape) => {
   ];
 };
 
-/** What the gradients of a norm share. */
-interface Norm {
-  readonly x: Value;
-  readonly weight: Value;
-  readonly gradient: Value;
-}
-
-/**
- * y = x r w with r = 1 / sqrt(mean(x²) + epsilon), a number for each row. With h = g x:
- *   gradient of x: g w r − x r³ (h · w) / d          of w: Σ r h over the rows
- */
-function normGradients(
-  node: BackwardNode,
-  tape: GradientTape,
-  { x, weight, gradient }: Norm,
-): [() => Value, () => Value] {
-  const size = tape.dims(weight)[0];
-  const { epsilon } = node.attributes;
-  invariant(typeof size === 'number', `${node.name} has rows of a fixed size`);
-  invariant(typeof epsilon === 'object' && 'float' in epsilon, `${node.name} says its epsilon`);
-  const { graph } = tape;
-  const scale = once(() => {
-    const squares = tape.node('ReduceSumSquare', [x, graph.integers(-1)], { keepdims: 1 });
-    const mean = tape.node('Mul', [squares, tape.scalar(1 / size)]);
-    return tape.node('Reciprocal', [tape.node('Sqrt', [tape.node('Add', [mean, tape.scalar(epsilon.float)])])]);
-  });
-  const shared = once(() => tape.node('Mul', [gradient, x]));
-  const ofX = (): Value => {
-    const r = scale();
-    const dots = tape.node('MatMul', [shared(), tape.node('Reshape', [weight, graph.integers(size, 1)])]);
-    const cube = tape.node('Mul', [tape.node('Mul', [r, r]), tape.node('Mul', [r, tape.scalar(1 / size)])]);
-    const straight = tape.node('Mul', [tape.node('Mul', [gradient, weight]), r]);
-    return tape.node('Sub', [straight, tape.node('Mul', [x, tape.node('Mul', [dots, cube])])]);
-  };
-  const ofWeight = (): Value => {
-    const rows = tape.node('Reshape', [shared(), graph.integers(-1, size)]);
-    const factors = tape.node('Reshape', [scale(), graph.integers(1, -1)]);
-    return tape.node('Reshape', [tape.node('MatMul', [factors, rows]), graph.integers(size)]);
-  };
-  return [ofX, ofWeight];
-}
-
-const rmsNorm: GradientRule = (node, tape) => {
-  const [x, weight] = node.inputs as [Value, Value];
-  return normGradients(node, tape, { x, weight, gradient: outputGradient(node) });
-};
-
-/** Outputs: the norm of x + residual, two that are not used, x + residual. */
-const addedNorm: GradientRule = (node, tape) => {
-  const weight = node.inputs[2] as Value;
-  const sum = node.outputs[3] as Value;
-  const [ofNorm, , , ofSum] = node.gradients;
-  if (ofNorm === undefined) return [() => ofSum as Value, () => ofSum as Value, () => tape.zerosLike(weight)];
-  const [ofX, ofWeight] = normGradients(node, tape, { x: sum, weight, gradient: ofNorm });
-  const both = once(() => (ofSum === undefined ? ofX() : tape.node('Add', [ofX(), ofSum])));
-  return [both, both, ofWeight];
-};
-
 export const functionGradients: Readonly<Record<string, GradientRule>> = {
   Relu: pointwise((tape, _, y) => tape.node('Sign', [y])),
   Tanh: pointwise((tape, _, y) => tape.node('Sub', [tape.scalar(1), tape.node('Mul', [y, y])])),
@@ -147,6 +89,4 @@ export const functionGradients: Readonly<Record<string, GradientRule>> = {
   QuickGelu: pointwise(quickGeluSlope),
   Softmax: softmax,
   LogSoftmax: logSoftmax,
-  SimplifiedLayerNormalization: rmsNorm,
-  SkipSimplifiedLayerNormalization: addedNorm,
 };

@@ -1,4 +1,4 @@
-/** Reverse mode of what only moves numbers: other shapes, other orders, parts, lookups. */
+/** Reverse mode of what only moves numbers, or turns them: other shapes, other orders, parts, lookups, rotary positions. */
 import { invariant } from '../errors.ts';
 import { type BackwardNode, type GradientRule, type GradientTape, outputGradient } from './gradient-rule.ts';
 import type { Value } from './graph-builder.ts';
@@ -73,6 +73,17 @@ const gatherElements: GradientRule = (node, tape) => {
   return [() => scatterAdd(tape, x, index, outputGradient(node), axis)];
 };
 
+/** Turns pairs of numbers; its transpose turns them back. */
+const rotate: GradientRule = (node, tape) => {
+  const [, positions, cosines, sines] = node.inputs as readonly Value[] as [Value, Value, Value, Value];
+  return [
+    () => {
+      const inputs = [outputGradient(node), positions, cosines, tape.node('Neg', [sines])];
+      return tape.node('RotaryEmbedding', inputs, node.attributes);
+    },
+  ];
+};
+
 export const layoutGradients: Readonly<Record<string, GradientRule>> = {
   Reshape: reshape,
   Unsqueeze: reshape,
@@ -81,4 +92,5 @@ export const layoutGradients: Readonly<Record<string, GradientRule>> = {
   Concat: concat,
   Gather: gather,
   GatherElements: gatherElements,
+  RotaryEmbedding: rotate,
 };

@@ -7,6 +7,7 @@ import { invariant } from '../errors.ts';
 import { arithmeticGradients } from './gradient-arithmetic.ts';
 import { functionGradients } from './gradient-functions.ts';
 import { layoutGradients } from './gradient-layout.ts';
+import { normGradients } from './gradient-norms.ts';
 import { type GradientRule, GradientTape } from './gradient-rule.ts';
 import type { GraphBuilder, Value } from './graph-builder.ts';
 import type { NodeSpec } from './model-proto.ts';
@@ -17,6 +18,7 @@ const rules: Readonly<Record<string, GradientRule>> = {
   ...arithmeticGradients,
   ...functionGradients,
   ...layoutGradients,
+  ...normGradients,
 };
 
 /** The operators that have a rule. */

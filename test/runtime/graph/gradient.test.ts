@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { addGradients, differentiableOperators } from '../../../src/runtime/graph/gradient.ts';
 import { GraphBuilder, type Value } from '../../../src/runtime/graph/graph-builder.ts';
-import { floatTensor, intTensor } from '../../../src/runtime/tensor.ts';
+import { floatTensor, intTensor, longTensor } from '../../../src/runtime/tensor.ts';
 import { checkGradients, type DifferenceCase } from '../../support/finite-differences.ts';
 import { seededNumbers } from '../../support/seeded-numbers.ts';
 
@@ -105,25 +105,48 @@ law('FusedMatMul', (seed, choose) => {
 
 const norm = { epsilon: { float: 1e-6 } };
 
-law('SimplifiedLayerNormalization', (_seed, choose) => {
-  const size = 1 + choose(5);
-  return {
-    inputs: { x: [choose(2), choose(3), size], weight: [size] },
-    build: (graph, { x, weight }) => [
-      graph.node('SimplifiedLayerNormalization', [x, weight] as Value[], { ...norm, axis: -1, stash_type: 1 }),
-    ],
-  };
-});
+/** Attributes of norms that stand alone, and how many tensors they have beside their rows. */
+const norms = [
+  { opType: 'SimplifiedLayerNormalization', joined: 'SkipSimplifiedLayerNormalization', tensors: ['weight'] },
+  { opType: 'LayerNormalization', joined: 'SkipLayerNormalization', tensors: ['weight', 'bias'] },
+];
 
-law('SkipSimplifiedLayerNormalization', (seed, choose) => {
-  const size = 1 + choose(5);
-  const dims = [choose(2), choose(3), size];
+for (const { opType, joined, tensors } of norms) {
+  law(opType, (_seed, choose) => {
+    const size = 1 + choose(5);
+    return {
+      inputs: { x: [choose(2), choose(3), size], ...Object.fromEntries(tensors.map((name) => [name, [size]])) },
+      build: (graph, inputs) => [graph.node(opType, Object.values(inputs), { ...norm, axis: -1, stash_type: 1 })],
+    };
+  });
+
+  law(joined, (seed, choose) => {
+    const size = 1 + choose(5);
+    const dims = [choose(2), choose(3), size];
+    return {
+      inputs: { x: dims, residual: dims, ...Object.fromEntries(tensors.map((name) => [name, [size]])) },
+      build: (graph, inputs) => {
+        const [normalized, , , sum] = graph.nodeWithOutputs(joined, Object.values(inputs), norm, 4);
+        return ([[normalized, sum], [normalized], [sum]][seed % 3] ?? []) as Value[];
+      },
+    };
+  });
+}
+
+law('RotaryEmbedding', (seed, choose) => {
+  const [batch, length, heads, pairs] = [choose(2), choose(3), choose(3), choose(3)];
+  const next = seededNumbers(seed);
+  const angles = Float32Array.from({ length: 4 * pairs }, () => 6 * next());
+  const positions = Array.from({ length: batch * length }, () => choose(4) - 1);
   return {
-    inputs: { x: dims, residual: dims, weight: [size] },
-    build: (graph, { x, residual, weight }) => {
-      const inputs = [x, residual, weight] as Value[];
-      const [normalized, , , sum] = graph.nodeWithOutputs('SkipSimplifiedLayerNormalization', inputs, norm, 4);
-      return (seed % 2 === 0 ? [normalized] : [normalized, sum]) as Value[];
+    inputs: { x: [batch, length, heads * 2 * pairs] },
+    build: (graph, { x }) => {
+      const inputs = [
+        graph.weight('positions', longTensor(positions, [batch, length])),
+        graph.weight('cosines', floatTensor(angles.map(Math.cos), [4, pairs])),
+        graph.weight('sines', floatTensor(angles.map(Math.sin), [4, pairs])),
+      ];
+      return [graph.node('RotaryEmbedding', [x as Value, ...inputs], { num_heads: heads })];
     },
   };
 });
@@ -213,6 +236,29 @@ test('values that are used several times get the sum of their gradients', async 
     inputs: { x: [2, 3, 4], weight: [4, 4] },
     declared: { x: ['batch', 'length', 4] },
     build: (graph, { x, weight }) => [twoBlocks(graph, x as Value, weight as Value)],
+  });
+});
+
+test('heads of queries that share keys add up their gradients', async () => {
+  const [batch, length, shared, size] = [2, 3, 2, 4];
+  await checkGradients({
+    name: 'grouped heads',
+    seed: 3,
+    inputs: { queries: [batch, length, 3 * shared * size], keys: [batch, length, 3 * size] },
+    declared: { queries: ['batch', 'length', 3 * shared * size], keys: ['batch', 'length', 3 * size] },
+    build: (graph, { queries, keys }) => {
+      const split = (x: Value, heads: number): Value =>
+        graph.node('Transpose', [graph.node('Reshape', [x, graph.integers(0, 0, 3, heads, size)])], {
+          perm: [0, 2, 3, 1, 4],
+        });
+      const attributes = { transB: 1, alpha: { float: 0.5 } };
+      const products = graph.node(
+        'FusedMatMul',
+        [split(queries as Value, shared), split(keys as Value, 1)],
+        attributes,
+      );
+      return [graph.node('MatMul', [products, split(keys as Value, 1)])];
+    },
   });
 });
 
