@@ -36,18 +36,15 @@ const SHARD = /\.safetensors$/;
 /** How many names a message lists. */
 const LISTED_NAMES = 10;
 
-export function toSnapshot(
+/** Of files that are all here. Where one is named, its rivals are not in the folder. */
+export async function toSnapshot(
   { cache, asked }: CachedRepo,
   commit: string,
   { kind, files }: Pick<HubSnapshot, 'kind' | 'files'>,
-): HubSnapshot {
-  return {
-    kind,
-    source: formatHubSource({ ...asked, revision: commit }),
-    commit,
-    folder: cache.snapshot(commit),
-    files,
-  };
+): Promise<HubSnapshot> {
+  const { file } = asked;
+  const folder = file === undefined ? cache.snapshot(commit) : await cache.viewOf(commit, file, files);
+  return { kind, source: formatHubSource({ ...asked, revision: commit }), commit, folder, files };
 }
 
 /** Undefined: something of it is not here. */
@@ -63,7 +60,7 @@ export async function findSnapshot(repo: CachedRepo): Promise<FoundSnapshot | un
     if (!files.every((name) => here.has(name))) return undefined;
     const shards = await shardsOf(cache.snapshot(commit), choice, asked);
     if (!shards.every((name) => here.has(name))) return undefined;
-    const snapshot = toSnapshot(repo, commit, { kind: choice.kind, files: [...files, ...shards] });
+    const snapshot = await toSnapshot(repo, commit, { kind: choice.kind, files: [...files, ...shards] });
     return { snapshot, isSure: listing !== undefined };
   } catch (error) {
     // the hub, or describeAbsence, says what is wrong with it

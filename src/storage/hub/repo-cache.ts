@@ -5,9 +5,11 @@
  *   models--OWNER--NAME/snapshots/COMMIT/NAME   a link to them
  *   models--OWNER--NAME/refs/REVISION           the commit that a branch or tag was at
  *   models--OWNER--NAME/.gistql/COMMIT.json     our own: names of all files of a commit
+ *   models--OWNER--NAME/.gistql/COMMIT/FILE/    our own: links to FILE and what belongs to it, without its rivals
  */
-import { copyFile, link, mkdir, readdir, readFile, rename, rm, stat, symlink } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { randomUUID } from 'node:crypto';
+import { copyFile, link, mkdir, readdir, readFile, realpath, rename, rm, stat, symlink } from 'node:fs/promises';
+import { dirname, join, relative } from 'node:path';
 import { isObject } from '../bounded-file.ts';
 import { writeWholeFile } from '../whole-files.ts';
 import type { HubListing } from './hub-client.ts';
@@ -89,18 +91,32 @@ export class RepoCache {
     return isFile(join(this.blobs, digest));
   }
 
-  /** Gives a blob its name in a commit: as a link, or as the file itself where the system has none. */
-  async name(commit: string, name: string, digest: string): Promise<void> {
-    const path = join(this.snapshot(commit), name);
-    await mkdir(dirname(path), { recursive: true });
-    const temporary = join(dirname(path), `.${name}.${process.pid}.part`);
-    await rm(temporary, { force: true });
+  /** Gives a blob its name in a commit. */
+  name(commit: string, name: string, digest: string): Promise<void> {
+    return this.link(this.snapshot(commit), name, join(this.blobs, digest));
+  }
+
+  /** Makes a folder that has only these files of a commit; returns it. */
+  async viewOf(commit: string, file: string, names: readonly string[]): Promise<string> {
+    const folder = join(this.folder, '.gistql', commit, file);
+    for (const name of names) {
+      if (await isFile(join(folder, name))) continue;
+      await mkdir(folder, { recursive: true });
+      await this.link(await realpath(folder), name, await realpath(join(this.snapshot(commit), name)));
+    }
+    return folder;
+  }
+
+  /** Gives a file a name in a folder: as a link, or as the file itself where the system has none. */
+  private async link(folder: string, name: string, target: string): Promise<void> {
+    await mkdir(folder, { recursive: true });
+    const temporary = join(folder, `.${randomUUID()}.part`);
     try {
-      await this.makeLink(`../../blobs/${digest}`, temporary).catch(async (error: NodeJS.ErrnoException) => {
+      await this.makeLink(relative(folder, target), temporary).catch(async (error: NodeJS.ErrnoException) => {
         if (!NO_LINKS.includes(error.code)) throw error;
-        await sameFile(join(this.blobs, digest), temporary);
+        await sameFile(target, temporary);
       });
-      await rename(temporary, path);
+      await rename(temporary, join(folder, name));
     } catch (error) {
       await rm(temporary, { force: true }).catch(() => {});
       throw error;

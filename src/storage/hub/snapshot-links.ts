@@ -6,15 +6,23 @@ const COMMIT = /^[0-9a-f]{40}$/;
 const DIGEST = /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/;
 
 /**
- * Whether `root` is the folder of a snapshot and `path` a blob of its own repository, or of the store that
- * huggingface_hub 2 shares between the repositories of one cache (`blobs/XX/DIGEST`). Both are real paths.
+ * Whether `root` is the folder of a snapshot, or a view of one (RepoCache), and `path` a blob of its own repository, or
+ * of the store that huggingface_hub 2 shares between the repositories of one cache (`blobs/XX/DIGEST`). Both are real
+ * paths.
  */
 export function isBlobOfSnapshot(root: string, path: string): boolean {
-  const snapshots = dirname(root);
-  const repository = dirname(snapshots);
-  const isSnapshot =
-    COMMIT.test(basename(root)) && basename(snapshots) === 'snapshots' && REPOSITORY.test(basename(repository));
-  if (!isSnapshot || !DIGEST.test(basename(path))) return false;
-  const shared = join(dirname(repository), 'blobs', basename(path).slice(0, 2));
+  const repository = repositoryOf(root);
+  const digest = basename(path);
+  if (repository === undefined || !DIGEST.test(digest)) return false;
+  const shared = join(dirname(repository), 'blobs', digest.slice(0, 2));
   return dirname(path) === join(repository, 'blobs') || dirname(path) === shared;
+}
+
+/** The repository's folder: `root` is its `snapshots/COMMIT` or its `.gistql/COMMIT/FILE`. */
+function repositoryOf(root: string): string | undefined {
+  const isSnapshot = COMMIT.test(basename(root));
+  const commit = isSnapshot ? root : dirname(root);
+  const parent = dirname(commit);
+  const isFine = COMMIT.test(basename(commit)) && basename(parent) === (isSnapshot ? 'snapshots' : '.gistql');
+  return isFine && REPOSITORY.test(basename(dirname(parent))) ? dirname(parent) : undefined;
 }

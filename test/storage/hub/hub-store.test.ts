@@ -1,8 +1,9 @@
 /** What is fetched, where it is kept, and when the hub is asked. */
 import assert from 'node:assert/strict';
-import { mkdir, readFile, readlink, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, readlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { findFile } from '../../../src/storage/bounded-file.ts';
 import type { HubProgress } from '../../../src/storage/hub/snapshot-fetch.ts';
 import { readJson, WeightFiles } from '../../../src/storage/model-folder.ts';
 import { hubRefuses, makeHubPlace, modelFiles } from '../../support/hub-place.ts';
@@ -124,6 +125,27 @@ test('adapters and datasets are found by themselves', async (t) => {
     files: ['test.jsonl', 'train.csv'],
   });
   assert.deepEqual(await place.open().resolve('dataset', 'hub:owner/talk'), dataset);
+});
+
+test('where one file is named, its rivals are not in the folder', async (t) => {
+  const place = await makeHubPlace(t);
+  const files = {
+    'a.gguf': 'one',
+    'b.gguf': 'other',
+    'tokenizer.json': '{}',
+    'model.safetensors': 'x',
+    'config.json': '{}',
+  };
+  const commit = place.hub.add({ repo: 'owner/many', files });
+  await place.open().resolve('model', 'hub:owner/many');
+  const a = await place.open().resolve('model', 'hub:owner/many#a.gguf');
+  const b = await place.open().resolve('model', `hub:owner/many@${commit}#b.gguf`);
+  assert.deepEqual([a.files, a.source], [['tokenizer.json', 'a.gguf'], `hub:owner/many@${commit}#a.gguf`]);
+  assert.deepEqual((await readdir(a.folder)).sort(), ['a.gguf', 'tokenizer.json']);
+  assert.deepEqual((await readdir(b.folder)).sort(), ['b.gguf', 'tokenizer.json']);
+  const path = await findFile(b.folder, 'b.gguf');
+  assert.equal(path, join(place.cacheDir, 'models--owner--many', 'blobs', sha256(Buffer.from('other'))));
+  assert.deepEqual(await place.open({ offline: true }).resolve('model', b.source), b);
 });
 
 test('two that want the same share one download', async (t) => {

@@ -112,6 +112,8 @@ test('what only looks like a snapshot may not lead to its neighbours', async (t)
     ['models--a--b', 'other', COMMIT],
     ['models--a--b', 'snapshots', 'main'],
     ['a--b', 'snapshots', COMMIT],
+    ['models--a--b', '.gistql', COMMIT],
+    ['models--a--b', 'snapshots', COMMIT, 'x'],
   ]) {
     const path = join(root, ...folder);
     await mkdir(path, { recursive: true });
