@@ -5,7 +5,8 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 
 /** The files that are read of a model. */
-const OF_A_MODEL = /\.safetensors$|^(config|generation_config|tokenizer|tokenizer_config)\.json$/;
+const OF_A_MODEL =
+  /\.(safetensors|gguf)$|^(config|generation_config|tokenizer|tokenizer_config)\.json$|^chat_template\.jinja$/;
 
 /** Returns the SHA-256 of names and bytes, in the order of names. The event loop is held for a fraction of a millisecond at a time. */
 export async function digestModelFolder(folder: string): Promise<string> {

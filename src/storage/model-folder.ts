@@ -15,6 +15,7 @@ const SIZE_BOUNDS: Readonly<Record<string, number>> = {
 const WEIGHTS_FILE = 'model.safetensors';
 const WEIGHTS_INDEX = 'model.safetensors.index.json';
 const WEIGHTS_EXTENSION = '.safetensors';
+const GGUF_EXTENSION = '.gguf';
 const PICKLE = /\.(bin|pt|pth|ckpt|pkl|pickle)$/;
 /** Every shard holds an open file; the largest published models have some two hundred. */
 const MAX_SHARDS = 512;
@@ -72,13 +73,6 @@ async function openBounded(folder: string, file: string): Promise<BoundedFile | 
   throw new StorageError('invalid', `${file}: expected at most ${bound} bytes, it has ${opened.size}.`);
 }
 
-/** Returns the real path of a file that may be read whole; undefined when there is none. */
-export async function checkFile(folder: string, file: string): Promise<string | undefined> {
-  const opened = await openBounded(folder, file);
-  await opened?.close();
-  return opened === undefined ? undefined : findFile(folder, file);
-}
-
 /** Reads a text of a folder; undefined when there is no such file. */
 export async function readText(folder: string, file: string): Promise<string | undefined> {
   const opened = await openBounded(folder, file);
@@ -96,6 +90,24 @@ export async function readText(folder: string, file: string): Promise<string | u
 export async function readJson(folder: string, file: string): Promise<Record<string, unknown> | undefined> {
   const text = await readText(folder, file);
   return text === undefined ? undefined : parseJsonObject(text, file);
+}
+
+/**
+ * Returns the real path of the GGUF file that a folder's model is in; undefined where it has safetensors, or neither.
+ * Throws StorageError when there are several.
+ */
+export async function findGguf(folder: string): Promise<string | undefined> {
+  for (const name of [WEIGHTS_FILE, WEIGHTS_INDEX]) if ((await findFile(folder, name)) !== undefined) return undefined;
+  const entries = await readdir(folder).catch(() => []);
+  const names = entries.filter((name) => name.endsWith(GGUF_EXTENSION) && SAFE_NAME.test(name)).sort();
+  const [name] = names;
+  if (name === undefined) return undefined;
+  if (names.length === 1) return findFile(folder, name);
+  const listed = names.slice(0, LISTED_FOLDERS).join(', ');
+  throw new StorageError(
+    'invalid',
+    `Expected one ${GGUF_EXTENSION} file in the folder, ${names.length} came (${listed}). Keep one of them there.`,
+  );
 }
 
 /** Opens the shards that an index names. Each must be a plain file of the folder and hold what the index says. */

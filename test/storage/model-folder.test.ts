@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { copyFile, mkdir, open, readdir, readFile, readlink, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { checkFile, readJson, resolveFolder, WeightFiles } from '../../src/storage/model-folder.ts';
+import { readJson, readText, resolveFolder, WeightFiles } from '../../src/storage/model-folder.ts';
 import { encodeSafetensors } from '../../src/storage/safetensors.ts';
 import { StorageError } from '../../src/storage/storage-error.ts';
 import { oracleTest, repositoryPath } from '../support/oracle.ts';
@@ -99,7 +99,7 @@ test('a linked file is refused when it leads out of its folder', async (t) => {
     await symlink(join(parent, file), join(folder, file));
   }
   await assert.rejects(readJson(folder, 'config.json'), refuses('invalid', /"config\.json".*leads out/));
-  await assert.rejects(checkFile(folder, 'tokenizer.json'), refuses('invalid', /"tokenizer\.json".*leads out/));
+  await assert.rejects(readText(folder, 'tokenizer.json'), refuses('invalid', /"tokenizer\.json".*leads out/));
   await assert.rejects(WeightFiles.open(folder), refuses('invalid', /"model\.safetensors".*leads out/));
 });
 
@@ -107,7 +107,7 @@ test('JSON that is missing is undefined; broken JSON is refused', async (t) => {
   const folder = await temporaryFolder(t);
   const write = (text: string | Uint8Array): Promise<void> => writeFile(join(folder, 'config.json'), text);
   assert.equal(await readJson(folder, 'config.json'), undefined);
-  assert.equal(await checkFile(folder, 'config.json'), undefined);
+  assert.equal(await readText(folder, 'config.json'), undefined);
   await write('{"a": 1}');
   assert.deepEqual(await readJson(folder, 'config.json'), { a: 1 });
   for (const [text, message] of [
@@ -136,7 +136,7 @@ test('a JSON file above its bound is refused before it is read', async (t) => {
     await handle.truncate(mebibytes * 2 ** 20 + 1);
     await handle.close();
     await assert.rejects(readJson(folder, file), refuses('invalid', /expected at most \d+ bytes, it has \d+/));
-    await assert.rejects(checkFile(folder, file), refuses('invalid', /expected at most/));
+    await assert.rejects(readText(folder, file), refuses('invalid', /expected at most/));
   }
 });
 
@@ -147,7 +147,7 @@ test('a pipe or a folder in place of JSON is refused, without waiting', {
   execFileSync('mkfifo', [join(folder, 'config.json')]);
   await mkdir(join(folder, 'tokenizer.json'));
   await assert.rejects(readJson(folder, 'config.json'), refuses('invalid', /regular file/));
-  await assert.rejects(checkFile(folder, 'tokenizer.json'), refuses('invalid', /regular file/));
+  await assert.rejects(readText(folder, 'tokenizer.json'), refuses('invalid', /regular file/));
 });
 
 test('shards hold what one file holds', async (t) => {

@@ -28,11 +28,11 @@ export async function loadRunner(
   parent: string,
   name: string,
   options: { readonly screened?: boolean; readonly targets?: LoraTargets } = {},
-): Promise<{ runner: ModelRunner; files: ModelFiles }> {
+): Promise<{ runner: ModelRunner; files: ModelFiles; warnings: readonly string[] }> {
   const files = await readModelFiles(`dir:${name}`, { embedded: parent, models: parent });
   const { folder: modelFolder, config } = files;
   const loaded = await loadModelRunner({ modelFolder, config, threadCount: 2, ...options }, () => {});
-  return { runner: loaded.runner, files };
+  return { runner: loaded.runner, files, warnings: loaded.warnings };
 }
 
 export class EngineHarness {

@@ -112,7 +112,7 @@ export function gistMini(): NonNullable<typeof files> {
   files ??= (async () => {
     const folders = repositoryPath('models');
     const model = await readModelFiles('embedded:gist-mini', { embedded: folders, models: folders });
-    return { model, tokenizer: await HuggingFaceTokenizer.open(model.tokenizerPath) };
+    return { model, tokenizer: await HuggingFaceTokenizer.parse(model.tokenizerJson) };
   })();
   return files;
 }

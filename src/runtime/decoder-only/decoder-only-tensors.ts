@@ -1,5 +1,4 @@
 /** Which tensors a GPT-2 or a Llama has. Names are Hugging Face's, of the model with its head. */
-import type { TensorInfo } from '../../storage/safetensors-header.ts';
 import { HEAD_PATH } from '../models/linear-module.ts';
 import type { DecoderOnlyConfig, Gpt2Config, LlamaConfig } from '../models/model-config.ts';
 import { checkTensors, type TensorCatalog, type TensorShapes, type TensorSource } from '../models/tensor-catalog.ts';
@@ -89,7 +88,7 @@ export class NamedWeights implements TensorCatalog, TensorSource {
     return this.files.has(this.fileName(name));
   }
 
-  info(name: string): TensorInfo | undefined {
+  info(name: string): ReturnType<TensorCatalog['info']> {
     return this.files.info(this.fileName(name));
   }
 

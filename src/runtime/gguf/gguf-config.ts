@@ -2,7 +2,7 @@
  * What config.json says of a model, from the metadata of its GGUF file. Keys: https://github.com/ggml-org/ggml, docs/gguf.md,
  * and llama.cpp's src/llama-model.cpp. Whatever would make other numbers than Hugging Face's model has is refused.
  */
-import { quoted } from '../../../storage/storage-error.ts';
+import { quoted } from '../../storage/storage-error.ts';
 import type { GgufFields } from './gguf-fields.ts';
 
 const CLASSES = { llama: 'LlamaForCausalLM', qwen2: 'Qwen2ForCausalLM' } as const;

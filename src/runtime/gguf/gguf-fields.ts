@@ -1,6 +1,6 @@
 /** The metadata of a GGUF file by key, each value checked to be what is asked for. */
-import type { GgufFile } from '../../../storage/gguf/gguf-file.ts';
-import { quoted, StorageError } from '../../../storage/storage-error.ts';
+import type { GgufFile } from '../../storage/gguf/gguf-file.ts';
+import { quoted, StorageError } from '../../storage/storage-error.ts';
 
 interface Bounds {
   readonly high: number;

@@ -1,7 +1,7 @@
 /** A model in one GGUF file, as the files of a Hugging Face folder: config.json, tokenizer.json, weights by their names. */
-import { GgufFile } from '../../../storage/gguf/gguf-file.ts';
-import type { GgufTensorInfo } from '../../../storage/gguf/gguf-header.ts';
-import { quoted, StorageError } from '../../../storage/storage-error.ts';
+import { GgufFile } from '../../storage/gguf/gguf-file.ts';
+import type { GgufTensorInfo } from '../../storage/gguf/gguf-header.ts';
+import { quoted, StorageError } from '../../storage/storage-error.ts';
 import { ggufConfigJson, readArchitecture, readHeadCounts, readHeadSize } from './gguf-config.ts';
 import { GgufFields } from './gguf-fields.ts';
 import { type PlacedTensor, placeTensors, ROTARY_FACTORS, unpairRows } from './gguf-tensors.ts';

@@ -1,6 +1,6 @@
 /** The names and the order of rows that llama.cpp's convert_hf_to_gguf.py gives the tensors of a Llama, turned back. */
-import type { GgufFile } from '../../../storage/gguf/gguf-file.ts';
-import { quoted } from '../../../storage/storage-error.ts';
+import type { GgufFile } from '../../storage/gguf/gguf-file.ts';
+import { quoted } from '../../storage/storage-error.ts';
 import type { GgufArchitecture, HeadCounts } from './gguf-config.ts';
 import type { GgufFields } from './gguf-fields.ts';
 

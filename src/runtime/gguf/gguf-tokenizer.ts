@@ -1,5 +1,5 @@
 /** The tokenizer of a GGUF file as the text of a tokenizer.json: byte BPE, which llama.cpp calls "gpt2". */
-import { quoted } from '../../../storage/storage-error.ts';
+import { quoted } from '../../storage/storage-error.ts';
 import type { GgufFields } from './gguf-fields.ts';
 import { PRE_TOKENIZATIONS, type PreTokenization } from './gguf-pre-tokenizers.ts';
 

@@ -1,11 +1,13 @@
 /** The small files of a model folder: what the serving thread needs before a worker reads the weights. */
 import { totalmem } from 'node:os';
-import { isObject } from '../../storage/bounded-file.ts';
+import { isObject, parseJsonObject } from '../../storage/bounded-file.ts';
 import { MEBIBYTE } from '../../storage/byte-size.ts';
-import { checkFile, readJson, readText, resolveFolder } from '../../storage/model-folder.ts';
+import { findGguf, readJson, readText, resolveFolder } from '../../storage/model-folder.ts';
 import { quoted, StorageError } from '../../storage/storage-error.ts';
 import { RuntimeError } from '../errors.ts';
+import { GgufModel } from '../gguf/gguf-model.ts';
 import { type ChatFrame, readChatFrame } from '../prompts/chat-template.ts';
+import type { JsonObject } from './config-fields.ts';
 import type { GenerationDefaults, ModelConfig } from './model-config.ts';
 import { leastParameterCount } from './model-modules.ts';
 import { parseConfig } from './parse-config.ts';
@@ -19,7 +21,8 @@ export interface ModelFiles {
   readonly chat: ChatFrame | undefined;
   /** Prompt template named by `prompt_template` of generation_config.json. */
   readonly templateId: string | undefined;
-  readonly tokenizerPath: string;
+  /** The text of a tokenizer.json. */
+  readonly tokenizerJson: string;
 }
 
 export interface ModelDirectories {
@@ -32,6 +35,7 @@ export interface ModelDirectories {
 const STORAGE_CODES = { missing: 'NOT_FOUND', invalid: 'INVALID_MODEL', name: 'BAD_USER_INPUT' } as const;
 const SOURCE = /^(embedded|dir):(.*)$/s;
 const FLOAT_BYTES = 4;
+const SPECIAL_TOKENS = ['bos_token', 'eos_token', 'pad_token', 'unk_token'];
 
 /** Gives what storage says of a model's files its public code. */
 export async function withModelErrors<T>(work: () => Promise<T>): Promise<T> {
@@ -56,27 +60,76 @@ export function readModelFiles(source: string, directories: ModelDirectories): P
   });
 }
 
+/** What a folder's files say in the spelling of Hugging Face, wherever they say it. */
+interface SmallFiles {
+  readonly config: JsonObject;
+  readonly generation: JsonObject;
+  readonly tokenizerConfig: JsonObject;
+  readonly tokenizerJson: string;
+}
+
 async function readFolder(folder: string, source: string): Promise<ModelFiles> {
-  const json = await readJson(folder, 'config.json');
-  if (json === undefined) return missing(source, 'config.json');
-  const tokenizerPath = await checkFile(folder, 'tokenizer.json');
-  if (tokenizerPath === undefined) return missing(source, 'tokenizer.json');
-  const tokenizer = await readJson(folder, 'tokenizer_config.json');
-  const generation = (await readJson(folder, 'generation_config.json')) ?? {};
-  const config = parseConfig(json, { tokenizer, generation });
+  const gguf = await findGguf(folder);
+  const files = gguf === undefined ? await readHuggingFace(folder, source) : await readGguf(folder, gguf);
+  const { generation, tokenizerConfig, tokenizerJson } = files;
+  const config = parseConfig(files.config, { tokenizer: tokenizerConfig, generation });
   checkMemory(config);
   return {
     folder,
     config,
     generationDefaults: parseGenerationDefaults(generation),
-    chat: config.family === 't5' ? undefined : await readChat(folder, tokenizer ?? {}),
+    chat: config.family === 't5' ? undefined : await readChat(folder, tokenizerConfig),
     templateId: parseTemplateId(generation),
-    tokenizerPath,
+    tokenizerJson,
   };
 }
 
+async function readHuggingFace(folder: string, source: string): Promise<SmallFiles> {
+  const config = await readJson(folder, 'config.json');
+  if (config === undefined) return missing(source, 'config.json');
+  const tokenizerJson = await readText(folder, 'tokenizer.json');
+  if (tokenizerJson === undefined) return missing(source, 'tokenizer.json');
+  return {
+    config,
+    tokenizerJson,
+    tokenizerConfig: (await readJson(folder, 'tokenizer_config.json')) ?? {},
+    generation: (await readJson(folder, 'generation_config.json')) ?? {},
+  };
+}
+
+/** All in one file; what lies beside it outranks what it holds, but for the config, which is that of its weights. */
+async function readGguf(folder: string, path: string): Promise<SmallFiles> {
+  const model = await GgufModel.open(path);
+  try {
+    const tokenizerJson = (await readText(folder, 'tokenizer.json')) ?? model.tokenizerJson();
+    const own = { ...namedTokens(tokenizerJson, model.configJson), chat_template: model.chatTemplate };
+    return {
+      config: model.configJson,
+      tokenizerJson,
+      tokenizerConfig: { ...own, ...(await readJson(folder, 'tokenizer_config.json')) },
+      generation: (await readJson(folder, 'generation_config.json')) ?? {},
+    };
+  } finally {
+    await model.close();
+  }
+}
+
+/** The texts of the special tokens that a config knows by id, under the names of tokenizer_config.json. */
+function namedTokens(tokenizerJson: string, config: JsonObject): Record<string, string> {
+  const added = parseJsonObject(tokenizerJson, 'tokenizer.json').added_tokens;
+  const tokens: Record<string, string> = {};
+  for (const { id, content } of Array.isArray(added) ? added.filter(isObject) : []) {
+    for (const name of SPECIAL_TOKENS) {
+      const ids = [config[`${name}_id`]].flat();
+      // of several end tokens the first
+      if (ids[0] === id && typeof content === 'string') tokens[name] = content;
+    }
+  }
+  return tokens;
+}
+
 /** A file of its own outranks what tokenizer_config.json holds, as transformers has it. */
-async function readChat(folder: string, tokenizer: Readonly<Record<string, unknown>>): Promise<ChatFrame | undefined> {
+async function readChat(folder: string, tokenizer: JsonObject): Promise<ChatFrame | undefined> {
   const template = (await readText(folder, 'chat_template.jinja')) ?? templateOf(tokenizer.chat_template);
   return template === undefined ? undefined : readChatFrame(template, specialTokens(tokenizer));
 }
@@ -89,9 +142,9 @@ function templateOf(value: unknown): string | undefined {
 }
 
 /** The tokens that tokenizer_config.json names: as texts, or as objects that hold one. */
-function specialTokens(tokenizer: Readonly<Record<string, unknown>>): Record<string, string> {
+function specialTokens(tokenizer: JsonObject): Record<string, string> {
   const tokens: Record<string, string> = {};
-  for (const key of ['bos_token', 'eos_token', 'pad_token', 'unk_token']) {
+  for (const key of SPECIAL_TOKENS) {
     const value = tokenizer[key];
     const text = isObject(value) ? value.content : value;
     if (typeof text === 'string') tokens[key] = text;

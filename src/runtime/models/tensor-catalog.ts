@@ -1,13 +1,18 @@
 /** The tensors of a model's files by name, and whether they are those that its config asks for. */
 import { isFloatType } from '../../storage/float-conversion.ts';
-import type { TensorInfo } from '../../storage/safetensors-header.ts';
+import { isGgufType } from '../../storage/gguf/tensor-types.ts';
 import { quoted } from '../../storage/storage-error.ts';
 import { RuntimeError } from '../errors.ts';
 import { elementCount } from '../tensor.ts';
 
 export interface TensorCatalog {
   names(): readonly string[];
-  info(name: string): TensorInfo | undefined;
+  info(name: string): TensorFacts | undefined;
+}
+
+interface TensorFacts {
+  readonly dtype: string;
+  readonly shape: readonly number[];
 }
 
 /** Where tensors come from: one file, shards, or memory. Values are float32 whatever the file holds. */
@@ -27,10 +32,12 @@ function listed(faults: readonly string[]): string {
 }
 
 /** What is wrong with a tensor of this shape, if anything. */
-function faultOf(name: string, shape: readonly number[], info: TensorInfo | undefined): string | undefined {
+function faultOf(name: string, shape: readonly number[], info: TensorFacts | undefined): string | undefined {
   if (info === undefined) return `${name} is missing, expected [${shape}]`;
   if (info.shape.join() !== shape.join()) return `${name} is [${info.shape}], expected [${shape}]`;
-  return isFloatType(info.dtype) ? undefined : `${name} is ${info.dtype}, expected F32, F16 or BF16`;
+  return isFloatType(info.dtype) || isGgufType(info.dtype)
+    ? undefined
+    : `${name} is ${info.dtype}, expected F32, F16 or BF16`;
 }
 
 /**

@@ -3,7 +3,7 @@
  * files: it is run once, when the model is loaded, within a time limit, and what it puts around a message is kept.
  */
 import { Script } from 'node:vm';
-import { Template } from '@huggingface/jinja';
+import { Environment, Interpreter, Template } from '@huggingface/jinja';
 import { quoted } from '../../storage/storage-error.ts';
 import { RuntimeError } from '../errors.ts';
 
@@ -25,6 +25,24 @@ const MESSAGE = '\uE000message\uE001';
 /** Space around it that no template writes: whether it stays tells what becomes of a message's own. */
 const EDGE = '\t\v';
 
+/** What templates may call and name, without the library's clock: the same request is to have the same prompt on any day. */
+const globals = {
+  true: true,
+  True: true,
+  false: false,
+  False: false,
+  none: null,
+  None: null,
+  raise_exception: (message: unknown): never => {
+    throw new Error(String(message));
+  },
+  range: (...bounds: readonly number[]): readonly number[] => {
+    const [start = 0, end = 0, step = 1] = bounds.length === 1 ? [0, ...bounds] : bounds;
+    const length = step === 0 ? 0 : Math.max(0, Math.ceil((end - start) / step));
+    return Array.from({ length }, (_, index) => start + index * step);
+  },
+};
+
 /** Throws RuntimeError INVALID_MODEL when the template cannot be run, or leaves the message out. */
 export function readChatFrame(template: string, tokens: TemplateTokens): ChatFrame {
   if (template.length > MOST_CHARACTERS) {
@@ -40,13 +58,17 @@ export function readChatFrame(template: string, tokens: TemplateTokens): ChatFra
 }
 
 function run(template: string, tokens: TemplateTokens): string {
-  // no clock is offered: the same request is to have the same prompt on any day
   const values = {
+    ...globals,
     ...tokens,
     messages: [{ role: 'user', content: EDGE + MESSAGE + EDGE }],
     add_generation_prompt: true,
   };
-  const render = (): string => new Template(template).render(values);
+  const render = (): string => {
+    const environment = new Environment();
+    for (const [name, value] of Object.entries(values)) environment.set(name, value);
+    return String(new Interpreter(environment).run(new Template(template).parsed).value);
+  };
   try {
     return String(new Script('render()').runInNewContext({ render }, { timeout: TIMEOUT_MS }));
   } catch (error) {

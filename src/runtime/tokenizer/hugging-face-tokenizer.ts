@@ -1,5 +1,4 @@
 /** The official `tokenizers` library behind our interface. Encoding and decoding run on its own threads. */
-import { readFile } from 'node:fs/promises';
 import { type Encoding, Tokenizer as NativeTokenizer } from 'tokenizers';
 import { RuntimeError } from '../errors.ts';
 import {
@@ -44,10 +43,9 @@ export class HuggingFaceTokenizer implements Tokenizer {
     this.steps = decoderSteps(decoder);
   }
 
-  /** Opens a tokenizer.json. Throws RuntimeError INVALID_MODEL when it is none, or one that the library breaks over. */
-  static async open(path: string): Promise<HuggingFaceTokenizer> {
+  /** `text`: of a tokenizer.json. Throws RuntimeError INVALID_MODEL when it is none, or one that the library breaks over. */
+  static async parse(text: string): Promise<HuggingFaceTokenizer> {
     try {
-      const text = await readFile(path, 'utf8');
       const file = JSON.parse(text) as TokenizerFile;
       const fault = await probeTokenizer(text);
       if (fault !== undefined) throw new Error(fault);

@@ -90,9 +90,16 @@ const OTHER_TYPES: ReadonlyMap<number, string> = new Map([
   [41, 'Q1_0'],
 ]);
 
+const READ_NAMES = new Set([...READ_TYPES.values()].map(({ name }) => name));
+
 /** Returns the type of this number; undefined: it is not read. */
 export function tensorType(id: number): GgufTensorType | undefined {
   return READ_TYPES.get(id);
+}
+
+/** Whether tensors of the type of this name are read. */
+export function isGgufType(name: string): boolean {
+  return READ_NAMES.has(name);
 }
 
 /** Returns what a message calls a type that is not read. */

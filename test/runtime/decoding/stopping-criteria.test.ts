@@ -1,11 +1,13 @@
 /** What ends a sequence is what is in its text. */
+
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type FinishReason, StoppingCriteria } from '../../../src/runtime/decoding/stopping-criteria.ts';
-import { HuggingFaceTokenizer } from '../../../src/runtime/tokenizer/hugging-face-tokenizer.ts';
+import type { HuggingFaceTokenizer } from '../../../src/runtime/tokenizer/hugging-face-tokenizer.ts';
 import { cutAtStop } from '../../../src/runtime/tokenizer/stop-strings.ts';
 import { TextStreamer } from '../../../src/runtime/tokenizer/text-streamer.ts';
 import { TextTail } from '../../../src/runtime/tokenizer/text-tail.ts';
+import { openTokenizer } from '../../support/open-tokenizer.ts';
 import { gistMini } from '../../support/scripted-engine.ts';
 import { seededNumbers } from '../../support/seeded-numbers.ts';
 import { smallTokenizers, writeTokenizer } from '../../support/small-tokenizers.ts';
@@ -79,7 +81,7 @@ async function expectAgreement(tokenizer: HuggingFaceTokenizer, rounds: number):
 
 for (const [name, content] of Object.entries(smallTokenizers)) {
   test(`${name}: a sequence stops exactly where its text has a stop string (seed ${SEED})`, async () =>
-    expectAgreement(await HuggingFaceTokenizer.open(await writeTokenizer(content)), 1000));
+    expectAgreement(await openTokenizer(await writeTokenizer(content)), 1000));
 }
 
 test('gist-mini: the space that the text begins without is no part of a stop string', async () => {
@@ -95,7 +97,7 @@ test('gist-mini: the space that the text begins without is no part of a stop str
 });
 
 test('a stop string whose characters are spread over byte tokens stops at the last byte', async () => {
-  const tokenizer = await HuggingFaceTokenizer.open(await writeTokenizer(smallTokenizers["GPT-2's bytes"]));
+  const tokenizer = await openTokenizer(await writeTokenizer(smallTokenizers["GPT-2's bytes"]));
   const byPiece = new Map(tokenizer.vocabulary.pieces.map((piece, id) => [piece, id]));
   const idsOf = (...pieces: readonly string[]) => pieces.map((piece) => byPiece.get(piece) ?? -1);
   // caté你 cat

@@ -1,11 +1,11 @@
 /** Whole models in GGUF files that the official package wrote (test/fixtures/gguf-files.py), against their own files. */
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
-import { GgufModel } from '../../../../src/runtime/models/gguf/gguf-model.ts';
-import { encodeGguf, float, floats, type MetadataValue, writeGguf } from '../../../support/gguf-bytes.ts';
-import { openTokenizer } from '../../../support/gguf-tokenizers.ts';
-import { readJsonFile, repositoryPath } from '../../../support/oracle.ts';
-import { readTensors } from '../../../support/read-tensors.ts';
+import { GgufModel } from '../../../src/runtime/gguf/gguf-model.ts';
+import { HuggingFaceTokenizer } from '../../../src/runtime/tokenizer/hugging-face-tokenizer.ts';
+import { encodeGguf, float, floats, type MetadataValue, writeGguf } from '../../support/gguf-bytes.ts';
+import { readJsonFile, repositoryPath } from '../../support/oracle.ts';
+import { readTensors } from '../../support/read-tensors.ts';
 
 const CONFIG = {
   hidden_size: 32,
@@ -64,7 +64,7 @@ for (const [name, config] of Object.entries(CONFIGS)) {
   });
 
   test(`${name}: ids are those of its tokenizer.json`, async (t) => {
-    const tokenizer = await openTokenizer(t, (await openFixture(t, name)).tokenizerJson());
+    const tokenizer = await HuggingFaceTokenizer.parse((await openFixture(t, name)).tokenizerJson());
     const path = repositoryPath(`test/fixtures/gguf/${name}/tokens.json`);
     for (const { text, ids } of readJsonFile<{ text: string; ids: number[] }[]>(path)) {
       assert.deepEqual(await tokenizer.encode(text), ids, JSON.stringify(text));

@@ -4,10 +4,10 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { GgufFields } from '../../../../src/runtime/models/gguf/gguf-fields.ts';
-import { ggufTokenizerJson } from '../../../../src/runtime/models/gguf/gguf-tokenizer.ts';
-import { openTokenizer } from '../../../support/gguf-tokenizers.ts';
-import { readJsonFile, repositoryPath } from '../../../support/oracle.ts';
+import { GgufFields } from '../../../src/runtime/gguf/gguf-fields.ts';
+import { ggufTokenizerJson } from '../../../src/runtime/gguf/gguf-tokenizer.ts';
+import { HuggingFaceTokenizer } from '../../../src/runtime/tokenizer/hugging-face-tokenizer.ts';
+import { readJsonFile, repositoryPath } from '../../support/oracle.ts';
 
 interface Expected {
   readonly tokens: readonly string[];
@@ -41,8 +41,8 @@ function jsonOf(metadata: Readonly<Record<string, Metadata[string] | null>>, row
 }
 
 for (const [pre, ids] of Object.entries(expected.ids)) {
-  test(`${pre}: ids and texts are those of the model's own tokenizer`, async (t) => {
-    const tokenizer = await openTokenizer(t, jsonOf({ pre }));
+  test(`${pre}: ids and texts are those of the model's own tokenizer`, async () => {
+    const tokenizer = await HuggingFaceTokenizer.parse(jsonOf({ pre }));
     for (const [index, text] of expected.texts.entries()) {
       assert.deepEqual(await tokenizer.encode(text), ids[index], JSON.stringify(text));
       const decoded = await tokenizer.decode(ids[index] ?? [], { skipSpecialTokens: false });
@@ -51,13 +51,13 @@ for (const [pre, ids] of Object.entries(expected.ids)) {
   });
 }
 
-test('default: ids are those of llama.cpp, whose rules they are', async (t) => {
+test('default: ids are those of llama.cpp, whose rules they are', async () => {
   const path = repositoryPath('test/fixtures/gguf/default-tokens.json');
   const { texts, ids } = readJsonFile<{
     readonly texts: readonly string[];
     readonly ids: readonly (readonly number[])[];
   }>(path);
-  const tokenizer = await openTokenizer(t, jsonOf({ pre: 'default' }));
+  const tokenizer = await HuggingFaceTokenizer.parse(jsonOf({ pre: 'default' }));
   for (const [index, text] of texts.entries()) {
     assert.deepEqual(await tokenizer.encode(text), ids[index], JSON.stringify(text));
   }
@@ -68,9 +68,9 @@ test('the rules make a difference: no two give the same ids', () => {
   assert.equal(new Set(all).size, 4);
 });
 
-test('start and end tokens come where the file says so, and only there', async (t) => {
+test('start and end tokens come where the file says so, and only there', async () => {
   const ids = async (metadata: Metadata): Promise<readonly number[]> =>
-    (await openTokenizer(t, jsonOf(metadata))).encode('the');
+    (await HuggingFaceTokenizer.parse(jsonOf(metadata))).encode('the');
   const [plain] = [await ids({})];
   assert.deepEqual(await ids({ add_bos_token: true }), [expected.bos, ...plain]);
   assert.deepEqual(await ids({ add_bos_token: true, add_eos_token: true, eos_token_id: 2 }), [
@@ -82,7 +82,7 @@ test('start and end tokens come where the file says so, and only there', async (
   assert.deepEqual(await ids({ pre: 'llama-bpe' }), [expected.bos, ...plain]);
 });
 
-test('unused tokens are rows of the table that no text leads to; other added ones stand for themselves', async (t) => {
+test('unused tokens are rows of the table that no text leads to; other added ones stand for themselves', async () => {
   const { added_tokens: added, model } = JSON.parse(jsonOf({})) as {
     readonly added_tokens: readonly { readonly content: string; readonly special: boolean }[];
     readonly model: { readonly vocab: Readonly<Record<string, number>> };
@@ -102,7 +102,7 @@ test('unused tokens are rows of the table that no text leads to; other added one
     Object.values(model.vocab).sort((a, b) => a - b),
     [...Array(unused).keys()],
   );
-  const tokenizer = await openTokenizer(t, jsonOf({}));
+  const tokenizer = await HuggingFaceTokenizer.parse(jsonOf({}));
   assert.ok(!(await tokenizer.encode(`[PAD${unused}]`)).includes(unused));
 });
 

@@ -2,12 +2,12 @@
 import assert from 'node:assert/strict';
 import { readFile, writeFile } from 'node:fs/promises';
 import { test } from 'node:test';
-import { GgufModel } from '../../../../src/runtime/models/gguf/gguf-model.ts';
-import { BoundedFile } from '../../../../src/storage/bounded-file.ts';
-import { StorageError } from '../../../../src/storage/storage-error.ts';
-import { writeGguf } from '../../../support/gguf-bytes.ts';
-import { repositoryPath } from '../../../support/oracle.ts';
-import { seededNumbers } from '../../../support/seeded-numbers.ts';
+import { GgufModel } from '../../../src/runtime/gguf/gguf-model.ts';
+import { BoundedFile } from '../../../src/storage/bounded-file.ts';
+import { StorageError } from '../../../src/storage/storage-error.ts';
+import { writeGguf } from '../../support/gguf-bytes.ts';
+import { repositoryPath } from '../../support/oracle.ts';
+import { seededNumbers } from '../../support/seeded-numbers.ts';
 
 const SEED = 20_261_128;
 const ROUNDS = 800;

@@ -6,11 +6,11 @@ import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { GgufModel } from '../../../../src/runtime/models/gguf/gguf-model.ts';
-import { fromFloat32 } from '../../../../src/storage/float-conversion.ts';
-import { SafetensorsFile } from '../../../../src/storage/safetensors.ts';
-import { openTokenizer } from '../../../support/gguf-tokenizers.ts';
-import { readJsonFile, sharedPath } from '../../../support/oracle.ts';
+import { GgufModel } from '../../../src/runtime/gguf/gguf-model.ts';
+import { HuggingFaceTokenizer } from '../../../src/runtime/tokenizer/hugging-face-tokenizer.ts';
+import { fromFloat32 } from '../../../src/storage/float-conversion.ts';
+import { SafetensorsFile } from '../../../src/storage/safetensors.ts';
+import { readJsonFile, sharedPath } from '../../support/oracle.ts';
 
 const file = process.env.GISTQL_TEST_SMOLLM2_GGUF ?? '';
 const folder = process.env.GISTQL_TEST_SMOLLM2 ?? '';
@@ -51,7 +51,7 @@ test('ids are those of its tokenizer.json', {
       ? 'needs GISTQL_TEST_SMOLLM2_GGUF and ../shared/oracle/tokenizers/smollm2.json'
       : false,
 }, async (t) => {
-  const tokenizer = await openTokenizer(t, (await openModel(t)).tokenizerJson());
+  const tokenizer = await HuggingFaceTokenizer.parse((await openModel(t)).tokenizerJson());
   for (const { text, ids, offsets } of readJsonFile<OracleCase[]>(casesPath)) {
     const tokens = await tokenizer.encodeWithOffsets(text);
     assert.deepEqual(

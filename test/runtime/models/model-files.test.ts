@@ -39,8 +39,8 @@ for (const options of [
 }
 
 test('the tiny tokenizer turns t5 t17 into 5 and 17 and back', async (t) => {
-  const { tokenizerPath } = await read(await writeTinyModel(t));
-  const tokenizer = await HuggingFaceTokenizer.open(tokenizerPath);
+  const { tokenizerJson } = await read(await writeTinyModel(t));
+  const tokenizer = await HuggingFaceTokenizer.parse(tokenizerJson);
   assert.deepEqual(await tokenizer.encode('t5 t17'), [5, 17]);
   assert.equal(await tokenizer.decode([5, 17]), 't5 t17');
 });
@@ -109,8 +109,8 @@ test('broken JSON in any of the four files is refused by its name', async (t) =>
   }
   const model = await writeTinyModel(t);
   await writeFile(join(model.folder, 'tokenizer.json'), '{"a": ');
-  const { tokenizerPath } = await read(model);
-  await assert.rejects(HuggingFaceTokenizer.open(tokenizerPath), refuses('INVALID_MODEL', /tokenizer\.json/));
+  const { tokenizerJson } = await read(model);
+  await assert.rejects(HuggingFaceTokenizer.parse(tokenizerJson), refuses('INVALID_MODEL', /tokenizer\.json/));
 });
 
 test('a config file that links out of its folder is refused', async (t) => {

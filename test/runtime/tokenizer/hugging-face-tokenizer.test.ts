@@ -1,8 +1,10 @@
 /** Odd text, broken files, and what a single piece adds. */
+
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { test } from 'node:test';
-import { HuggingFaceTokenizer } from '../../../src/runtime/tokenizer/hugging-face-tokenizer.ts';
+import type { HuggingFaceTokenizer } from '../../../src/runtime/tokenizer/hugging-face-tokenizer.ts';
+import { openTokenizer } from '../../support/open-tokenizer.ts';
 import { readJsonFile, repositoryPath, sharedPath } from '../../support/oracle.ts';
 import { gistMini } from '../../support/scripted-engine.ts';
 import { seededNumbers } from '../../support/seeded-numbers.ts';
@@ -20,7 +22,7 @@ async function textBehind(tokenizer: HuggingFaceTokenizer, before: number, id: n
 }
 
 async function checkPieces(path: string, word: string): Promise<void> {
-  const tokenizer = await HuggingFaceTokenizer.open(path);
+  const tokenizer = await openTokenizer(path);
   const next = seededNumbers(SEED);
   const before = (await tokenizer.encode(word, { addSpecialTokens: false })).at(-1);
   assert.ok(before !== undefined && tokenizer.pieceText(before) !== '');
@@ -113,7 +115,7 @@ test('cut to a length, a text keeps what the post-processor puts at both its end
       },
     },
   });
-  const tokenizer = await HuggingFaceTokenizer.open(path);
+  const tokenizer = await openTokenizer(path);
   const all = await tokenizer.encode('They meet at the old cafe.');
   assert.deepEqual((await tokenizer.encodeWithin('They meet at the old cafe.', 5)).ids, [...all.slice(0, 4), 1]);
   assert.equal(all[0], 0);
@@ -136,7 +138,7 @@ for (const [name, content] of Object.entries({
 })) {
   test(`a tokenizer.json with ${name} is INVALID_MODEL`, async () => {
     const path = await writeTokenizer(content);
-    await assert.rejects(HuggingFaceTokenizer.open(path), { name: 'RuntimeError', code: 'INVALID_MODEL' });
+    await assert.rejects(openTokenizer(path), { name: 'RuntimeError', code: 'INVALID_MODEL' });
   });
 }
 
@@ -153,7 +155,7 @@ test('a tokenizer.json that cuts and pads by itself does neither here', async ()
       pad_token: '<pad>',
     },
   });
-  const tokenizer = await HuggingFaceTokenizer.open(path);
+  const tokenizer = await openTokenizer(path);
   const { tokenizer: plain } = await gistMini();
   const text = 'They meet at the old cafe.';
   assert.deepEqual(await tokenizer.encode(text), await plain.encode(text));

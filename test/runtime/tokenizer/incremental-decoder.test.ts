@@ -1,10 +1,11 @@
 /** Decoding as it grows gives what decoding at once gives, whatever the decoder and however the ids are cut. */
+
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { test } from 'node:test';
-import { HuggingFaceTokenizer } from '../../../src/runtime/tokenizer/hugging-face-tokenizer.ts';
 import { IncrementalDecoder } from '../../../src/runtime/tokenizer/incremental-decoder.ts';
 import type { Tokenizer } from '../../../src/runtime/tokenizer/tokenizer.ts';
+import { openTokenizer } from '../../support/open-tokenizer.ts';
 import { oracleTest, readJsonFile, repositoryPath, sharedPath } from '../../support/oracle.ts';
 import { seededNumbers } from '../../support/seeded-numbers.ts';
 import { smallTokenizers, writeTokenizer } from '../../support/small-tokenizers.ts';
@@ -55,7 +56,7 @@ for (const name of ['flan-t5-small', 'gist-mini', 'gpt2', 'smollm2']) {
     `${name}: deltas of every string and of random ids (seed ${SEED})`,
     `oracle/tokenizers/${name}.json`,
     async (path) => {
-      const tokenizer = await HuggingFaceTokenizer.open(tokenizerPath(name));
+      const tokenizer = await openTokenizer(tokenizerPath(name));
       const next = seededNumbers(SEED);
       for (const { ids } of readJsonFile<readonly { ids: readonly number[] }[]>(path)) {
         await expectJoined(tokenizer, ids, next);
@@ -66,18 +67,18 @@ for (const name of ['flan-t5-small', 'gist-mini', 'gpt2', 'smollm2']) {
 }
 
 test(`models/gist-mini: deltas of random ids (seed ${SEED})`, async () => {
-  await expectRandomJoined(await HuggingFaceTokenizer.open(repositoryPath('models/gist-mini/tokenizer.json')), 20, 60);
+  await expectRandomJoined(await openTokenizer(repositoryPath('models/gist-mini/tokenizer.json')), 20, 60);
 });
 
 for (const [name, content] of Object.entries(smallTokenizers)) {
   test(`${name}: deltas of random ids (seed ${SEED})`, async () => {
-    const tokenizer = await HuggingFaceTokenizer.open(await writeTokenizer(content));
+    const tokenizer = await openTokenizer(await writeTokenizer(content));
     await expectRandomJoined(tokenizer, 100, 30);
   });
 }
 
 test('a character in bytes comes whole, and as soon as it is whole', async () => {
-  const tokenizer = await HuggingFaceTokenizer.open(
+  const tokenizer = await openTokenizer(
     await writeTokenizer({
       version: '1.0',
       added_tokens: [],
@@ -93,7 +94,7 @@ test('a character in bytes comes whole, and as soon as it is whole', async () =>
 });
 
 test('the work of a token does not grow with the sequence', async () => {
-  const tokenizer = await HuggingFaceTokenizer.open(repositoryPath('models/gist-mini/tokenizer.json'));
+  const tokenizer = await openTokenizer(repositoryPath('models/gist-mini/tokenizer.json'));
   let decodedCount = 0;
   const counting: Tokenizer = {
     vocabularySize: tokenizer.vocabularySize,

@@ -1,9 +1,10 @@
 /** Our end of a text is the end of the library's, whatever the decoder. */
+
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { test } from 'node:test';
-import { HuggingFaceTokenizer } from '../../../src/runtime/tokenizer/hugging-face-tokenizer.ts';
 import { TextTail } from '../../../src/runtime/tokenizer/text-tail.ts';
+import { openTokenizer } from '../../support/open-tokenizer.ts';
 import { repositoryPath, sharedPath } from '../../support/oracle.ts';
 import { seededNumbers } from '../../support/seeded-numbers.ts';
 import { smallTokenizers, writeTokenizer } from '../../support/small-tokenizers.ts';
@@ -18,7 +19,7 @@ function commonLength(first: string, second: string): number {
 
 /** Special ids and ids beyond the vocabulary are among them. */
 async function expectTails(path: string, rounds: number, longest: number): Promise<void> {
-  const tokenizer = await HuggingFaceTokenizer.open(path);
+  const tokenizer = await openTokenizer(path);
   const tail = new TextTail(tokenizer.vocabulary);
   const next = seededNumbers(SEED);
   for (let round = 0; round < rounds; round++) {
@@ -61,7 +62,7 @@ for (const path of [
 }
 
 test('the work of a token does not grow with the sequence', async () => {
-  const tokenizer = await HuggingFaceTokenizer.open(repositoryPath('models/gist-mini/tokenizer.json'));
+  const tokenizer = await openTokenizer(repositoryPath('models/gist-mini/tokenizer.json'));
   const ids = await tokenizer.encode('They meet at the old cafe and talk. '.repeat(40), { addSpecialTokens: false });
   const tail = new TextTail(tokenizer.vocabulary);
   for (let count = 100; count <= ids.length; count++) {

@@ -1,8 +1,9 @@
 /** Ids, pieces, offsets (code points) and decoded text are the Python library's for every string of the oracle. */
+
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { test } from 'node:test';
-import { HuggingFaceTokenizer } from '../../../src/runtime/tokenizer/hugging-face-tokenizer.ts';
+import { openTokenizer } from '../../support/open-tokenizer.ts';
 import { oracleTest, readJsonFile, repositoryPath, sharedPath } from '../../support/oracle.ts';
 
 interface TokenizerCase {
@@ -16,7 +17,7 @@ interface TokenizerCase {
 }
 
 async function checkCases(casesPath: string, tokenizerPath: string): Promise<void> {
-  const tokenizer = await HuggingFaceTokenizer.open(tokenizerPath);
+  const tokenizer = await openTokenizer(tokenizerPath);
   for (const one of readJsonFile<readonly TokenizerCase[]>(casesPath)) {
     const name = JSON.stringify(one.text);
     const tokens = await tokenizer.encodeWithOffsets(one.text);
