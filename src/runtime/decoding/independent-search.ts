@@ -10,6 +10,7 @@ import type {
   RowScores,
   TokensAppended,
 } from './decoding-strategy.ts';
+import { hasReach, likelyCandidates } from './likely-candidates.ts';
 import { type Candidate, editsOf, probabilitiesOf, type RowEdits, warp } from './logits-processors.ts';
 import { uniform } from './random.ts';
 import { candidatesOf, needsOf } from './row-candidates.ts';
@@ -92,18 +93,26 @@ export class IndependentSearch implements DecodingStrategy {
   private choose(row: Row, place: number, scores: readonly RowScores[]): GeneratedToken {
     const [rowScores, needs, edits] = [scores[place], this.wanted[place], this.edits[place]];
     invariant(rowScores !== undefined && needs !== undefined && edits !== undefined, 'scores come for every row');
-    const candidates = candidatesOf(rowScores, needs, edits, this.params.repetitionPenalty, (logit) => logit);
-    const chosen = this.params.doSample ? this.sample(row, candidates) : candidates[0];
+    const chosen = this.params.doSample
+      ? this.sample(row, rowScores, needs, edits)
+      : candidatesOf(rowScores, needs, edits, this.params.repetitionPenalty, (logit) => logit)[0];
     // when every token is banned, the model's own first choice is as good as any, and the limit still ends the row
     const { id, logit } = chosen ?? { id: rowScores.topIds[0] as number, logit: rowScores.topLogits[0] as number };
     return recordToken(id, logit, rowScores, this.params.topLogprobs);
   }
 
   /** Inverts the cumulative distribution at the draw of this sequence and step. */
-  private sample(row: Row, sorted: readonly Candidate[]): Candidate | undefined {
-    const kept = warp(sorted, this.params);
-    const probabilities = probabilitiesOf(kept);
-    let rest = uniform(this.params.seed, row.index, row.tokens.length);
+  private sample(row: Row, scores: RowScores, needs: RowNeeds, edits: RowEdits): Candidate | undefined {
+    const { params } = this;
+    const draw = uniform(params.seed, row.index, row.tokens.length);
+    const { candidates, restWeight } =
+      scores.logits !== undefined && hasReach(params)
+        ? likelyCandidates(scores.logits, edits, params.repetitionPenalty, params, draw)
+        : { candidates: candidatesOf(scores, needs, edits, params.repetitionPenalty, (logit) => logit), restWeight: 0 };
+    const kept = warp(candidates, params, 1, restWeight);
+    const isNarrowed = params.topP < 1 || params.minP > 0;
+    const probabilities = probabilitiesOf(kept, isNarrowed ? 0 : restWeight);
+    let rest = draw;
     for (const [index, candidate] of kept.entries()) {
       rest -= probabilities[index] as number;
       if (rest < 0) return candidate;

@@ -82,24 +82,32 @@ export function sortCandidates(candidates: Candidate[]): Candidate[] {
   return candidates.sort((a, b) => b.score - a.score || a.id - b.id);
 }
 
-/** Narrows sorted candidates by the sampling settings; keeps at least `minKept` of them. */
-export function warp(sorted: readonly Candidate[], params: WarperParams, minKept = 1): readonly Candidate[] {
+/**
+ * Narrows sorted candidates by the sampling settings; keeps at least `minKept` of them. `restWeight`: of less likely ones
+ * that are not listed, as in likely-candidates.ts.
+ */
+export function warp(
+  sorted: readonly Candidate[],
+  params: WarperParams,
+  minKept = 1,
+  restWeight = 0,
+): readonly Candidate[] {
   let kept = sorted;
   if (params.temperature !== 1) {
     kept = kept.map((candidate) => ({ ...candidate, score: candidate.score / params.temperature }));
   }
   if (params.topK > 0) kept = keepTopK(kept, Math.max(params.topK, minKept));
-  if (params.topP < 1) kept = keepTopP(kept, params.topP, minKept);
+  if (params.topP < 1) kept = keepTopP(kept, params.topP, minKept, restWeight);
   if (params.minP > 0) kept = keepMinP(kept, params.minP, minKept);
   if (params.typicalP < 1) kept = keepTypical(kept, params.typicalP, minKept);
   return kept;
 }
 
-/** Probabilities of candidates by their scores, the unlisted counting as impossible. */
-export function probabilitiesOf(candidates: readonly Candidate[]): Float64Array {
+/** Probabilities of candidates by their scores; what is not listed weighs `restWeight`, where the best one weighs 1. */
+export function probabilitiesOf(candidates: readonly Candidate[], restWeight = 0): Float64Array {
   const best = candidates.reduce((highest, { score }) => Math.max(highest, score), Number.NEGATIVE_INFINITY);
   const weights = Float64Array.from(candidates, ({ score }) => Math.exp(score - best));
-  const sum = weights.reduce((total, weight) => total + weight, 0);
+  const sum = weights.reduce((total, weight) => total + weight, restWeight);
   return weights.map((weight) => weight / sum);
 }
 
@@ -110,10 +118,16 @@ function keepTopK(sorted: readonly Candidate[], k: number): readonly Candidate[]
 }
 
 /** Nucleus (Holtzman et al. 2020): drops from the bottom while what is dropped weighs at most 1 − p. */
-function keepTopP(sorted: readonly Candidate[], topP: number, minKept: number): readonly Candidate[] {
-  const probabilities = probabilitiesOf(sorted);
+function keepTopP(
+  sorted: readonly Candidate[],
+  topP: number,
+  minKept: number,
+  restWeight: number,
+): readonly Candidate[] {
+  const probabilities = probabilitiesOf(sorted, restWeight);
   let count = sorted.length;
-  let dropped = 0;
+  // exp(0) is what the best one weighs
+  let dropped = restWeight * (probabilities[0] ?? 0);
   while (count > minKept) {
     dropped += probabilities[count - 1] as number;
     if (dropped > 1 - topP) break;
