@@ -12,14 +12,17 @@ import { type DatasetDirectories, DatasetDirectory } from './runtime/datasets/da
 import { type Clock, systemClock } from './runtime/engine/clock.ts';
 import type { StepTrace } from './runtime/engine/step-plan.ts';
 import { EngineTextGenerator } from './runtime/engine-text-generator.ts';
+import { HubSources } from './runtime/hub-sources.ts';
 import type { ModelDirectories } from './runtime/models/model-files.ts';
 import { ModelRegistry } from './runtime/models/model-registry.ts';
 import type { LoadModelRequest } from './runtime/models/served-model.ts';
 import { AdapterLoader } from './runtime/peft/adapter-loader.ts';
+import type { AdapterPlaces } from './runtime/peft/adapter-source.ts';
 import { TemplateSummarizer } from './runtime/template-summarizer.ts';
 import { logWorkerEvent } from './server/log-worker-event.ts';
 import { AdapterStore } from './storage/adapter-store.ts';
 import { MEBIBYTE } from './storage/byte-size.ts';
+import { HubStore } from './storage/hub/hub-store.ts';
 import { trainingKind } from './training/jobs/training-kind.ts';
 import type { TrainingRunner } from './training/jobs/training-parts.ts';
 import { runTraining } from './training/run/training-process.ts';
@@ -56,15 +59,16 @@ interface OpenServices {
 export async function openServices(config: Config, parts: ServiceParts): Promise<OpenServices> {
   const { maxAdapterRank, maxRows } = config.limits;
   const { log, hooks, stopping } = parts;
-  const reader = new AdapterLoader(config.adaptersDir, { maxRank: maxAdapterRank });
-  const adapters = await openAdapters(config, parts, reader);
+  const reader = new AdapterLoader(adapterPlaces(config), { maxRank: maxAdapterRank });
+  const sources = createSources(config, parts);
+  const adapters = await openAdapters(config, parts, { reader, sources });
   const models = createModels(config, parts, adapters);
   const generator = new EngineTextGenerator(models, adapters);
   const turns = new WorkTurns();
   const common = {
     models,
     adapters,
-    datasets: new DatasetDirectory(datasetDirectories(config), stopping),
+    datasets: new DatasetDirectory(datasetDirectories(config), stopping, sources),
     summarizer: new TemplateSummarizer(models, generator),
     rouge: new RougeScorer(turns),
   };
@@ -110,13 +114,13 @@ export async function openServices(config: Config, parts: ServiceParts): Promise
 function openAdapters(
   config: Config,
   { log, hooks, stopping }: ServiceParts,
-  reader: AdapterLoader,
+  io: { readonly reader: AdapterLoader; readonly sources: HubSources },
 ): Promise<AdapterRegistry> {
   const { adaptersMemoryMb, maxAdapters, maxQueue, requestTimeoutMs } = config.limits;
   return AdapterRegistry.open({
-    reader,
+    ...io,
+    ...adapterPlaces(config),
     store: new AdapterStore(config.dataDir),
-    adaptersDir: config.adaptersDir,
     residency: {
       budgetBytes: adaptersMemoryMb * MEBIBYTE,
       maxWaiting: maxQueue,
@@ -151,12 +155,21 @@ function createModels(
   });
 }
 
+function createSources({ hub }: Config, { log, hooks, stopping }: ServiceParts): HubSources {
+  const store = new HubStore(hub, { clock: hooks.clock ?? systemClock });
+  return new HubSources(store, { stopping, onNotice: (notice) => log.warn(notice) });
+}
+
+function adapterPlaces({ adaptersDir, hub }: Config): AdapterPlaces {
+  return { adaptersDir, hubCacheDir: hub.cacheDir };
+}
+
 function modelDirectories({ embeddedModelsDir, modelsDir }: Config): ModelDirectories {
   return { embedded: embeddedModelsDir, models: modelsDir };
 }
 
-function datasetDirectories({ datasetsDir, embeddedDatasetsDir }: Config): DatasetDirectories {
-  return { datasets: datasetsDir, embedded: embeddedDatasetsDir };
+function datasetDirectories({ datasetsDir, embeddedDatasetsDir, hub }: Config): DatasetDirectories {
+  return { datasets: datasetsDir, embedded: embeddedDatasetsDir, hubCacheDir: hub.cacheDir };
 }
 
 /** The default model under its own name: the one in its source. */

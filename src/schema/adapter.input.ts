@@ -22,7 +22,8 @@ export class LoadAdapterInput {
   readonly model!: string;
 
   @Field(() => String, {
-    description: "`dir:NAME`: a folder under the server's adapter directory, never a path.",
+    description:
+      "`dir:NAME`: a folder under the server's adapter directory, never a path. `hub:OWNER/NAME[@REVISION]`: a repository of the Hugging Face hub.",
   })
   readonly source!: string;
 

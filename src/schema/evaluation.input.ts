@@ -4,7 +4,10 @@ import { VariantInput } from './comparison.type.ts';
 
 @InputType()
 export class StartEvaluationInput {
-  @Field(() => ID)
+  @Field(() => ID, {
+    description:
+      'A folder of datasets by its name, or `hub:OWNER/NAME[@REVISION]`: a repository of the Hugging Face hub.',
+  })
   readonly dataset!: string;
 
   @Field(() => String, { nullable: true, defaultValue: 'test' })

@@ -41,7 +41,10 @@ export class StartTrainingInput {
   })
   readonly outputId!: string;
 
-  @Field(() => ID)
+  @Field(() => ID, {
+    description:
+      'A folder of datasets by its name, or `hub:OWNER/NAME[@REVISION]`: a repository of the Hugging Face hub.',
+  })
   readonly dataset!: string;
 
   @Field(() => String, { nullable: true, defaultValue: 'train' })

@@ -37,7 +37,11 @@ export class DatasetFolder {
 
   /** Opens the folder `id` of the first of `roots` that has it. Throws StorageError. */
   static async open(roots: readonly string[], id: string): Promise<DatasetFolder> {
-    const path = await resolveInside(roots, id);
+    return DatasetFolder.at(await resolveInside(roots, id), id);
+  }
+
+  /** Opens a folder that was found elsewhere. */
+  static async at(path: string, id: string): Promise<DatasetFolder> {
     const json = await readJson(path, MANIFEST_FILE);
     const manifest = json === undefined ? defaultManifest : parseManifest(json, `${id}/${MANIFEST_FILE}`);
     return new DatasetFolder(path, id, manifest);

@@ -124,7 +124,7 @@ export type LoadAdapterInput = {
   model: string | number;
   /** Default: the id. */
   name?: string | null | undefined;
-  /** `dir:NAME`: a folder under the server's adapter directory, never a path. */
+  /** `dir:NAME`: a folder under the server's adapter directory, never a path. `hub:OWNER/NAME[@REVISION]`: a repository of the Hugging Face hub. */
   source: string;
 };
 
@@ -209,6 +209,7 @@ export type ShotInput = {
 };
 
 export type StartEvaluationInput = {
+  /** A folder of datasets by its name, or `hub:OWNER/NAME[@REVISION]`: a repository of the Hugging Face hub. */
   dataset: string | number;
   /** The same key gives the same run; with another request it is refused with CONFLICT. */
   idempotencyKey?: string | null | undefined;
@@ -227,6 +228,7 @@ export type StartEvaluationInput = {
 
 export type StartTrainingInput = {
   batchSize?: number | null | undefined;
+  /** A folder of datasets by its name, or `hub:OWNER/NAME[@REVISION]`: a repository of the Hugging Face hub. */
   dataset: string | number;
   epochs?: number | null | undefined;
   /** Steps between two looks at the validation split. */

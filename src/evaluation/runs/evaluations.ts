@@ -94,7 +94,8 @@ export class Evaluations {
     const known = await this.knownRun(idempotencyKey, request);
     if (known !== undefined) return known;
     const selection = await this.parts.datasets.open(request);
-    const plan = planEvaluation(this.parts, request);
+    // a repository of the hub may be another one when the run goes on
+    const plan = planEvaluation(this.parts, { ...request, dataset: selection.dataset.id });
     await this.trySamples(plan, selection.samples());
     return await this.create({
       asked: request,

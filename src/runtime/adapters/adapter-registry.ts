@@ -3,10 +3,12 @@
  * restart. An adapter is in service while its model is; the others wait in the registry's file for their model.
  */
 import type { AdapterStore, StoredAdapter } from '../../storage/adapter-store.ts';
+import { isHubSource } from '../../storage/hub/hub-source.ts';
 import type { LoraTargets } from '../graph/lora.ts';
+import type { SourceFetcher } from '../hub-sources.ts';
 import type { LoraWeights } from '../lora/lora-weights.ts';
 import type { ModelAdapters, ServedModel } from '../models/served-model.ts';
-import { resolveAdapterFolder } from '../peft/adapter-source.ts';
+import { type AdapterPlaces, resolveAdapterFolder } from '../peft/adapter-source.ts';
 import type { AdapterBase, LoadedAdapter } from '../peft/read-adapter.ts';
 import { AdapterEntry } from './adapter-entry.ts';
 import { AdapterFeed } from './adapter-feed.ts';
@@ -42,11 +44,11 @@ export interface AdapterReader {
   load(source: string, base: AdapterBase): Promise<LoadedAdapter>;
 }
 
-export interface AdapterRegistryOptions {
+export interface AdapterRegistryOptions extends AdapterPlaces {
   readonly reader: AdapterReader;
   readonly store: AdapterStore;
-  /** Folder of the adapters that `dir:NAME` names. */
-  readonly adaptersDir: string;
+  /** Default: nothing is fetched. */
+  readonly sources?: SourceFetcher;
   readonly residency: ResidencyOptions;
   /** Adapters registered, those of models out of service included. */
   readonly maxAdapters: number;
@@ -125,8 +127,14 @@ export class AdapterRegistry implements AdapterDirectory, ModelAdapters {
     return new RegistryLease(chosen, this.residency);
   }
 
-  load(request: LoadAdapterRequest): Promise<ServedAdapter> {
-    return this.pending.run(request.modelId, () => this.loadNow(request));
+  async load(request: LoadAdapterRequest): Promise<ServedAdapter> {
+    const { id, modelId, name, source } = request;
+    const { sources } = this.options;
+    if (sources === undefined || !isHubSource(source)) return this.loadHere(request);
+    // what would be refused is not fetched, and a model need not wait for a network to be loaded again
+    this.sideOf(modelId);
+    this.checkNew(id, name ?? id);
+    return this.loadHere({ ...request, source: await sources.fetch('adapter', source) });
   }
 
   activate(modelId: string, adapterId: string | null): Promise<void> {
@@ -177,6 +185,10 @@ export class AdapterRegistry implements AdapterDirectory, ModelAdapters {
       void this.residency.retire(entry);
       this.publish('unloaded', entry);
     }
+  }
+
+  private loadHere(request: LoadAdapterRequest): Promise<ServedAdapter> {
+    return this.pending.run(request.modelId, () => this.loadNow(request));
   }
 
   private async loadNow({ id, modelId, source, name, activate = false }: LoadAdapterRequest): Promise<ServedAdapter> {
@@ -285,7 +297,7 @@ export class AdapterRegistry implements AdapterDirectory, ModelAdapters {
     entry.facts = facts;
     entry.status = 'ready';
     try {
-      await resolveAdapterFolder(source, this.options.adaptersDir);
+      await resolveAdapterFolder(source, this.options);
     } catch (error) {
       // whatever it is, the model comes into service
       entry.status = 'failed';

@@ -1,12 +1,14 @@
 /**
- * The datasets that evaluations and trainings read: folders of the user's directory, and those that come with GistQL.
- * An id is the name of a folder; where both have it, the user's is meant. A file is checked as a whole before it is
- * used, once for each version of it.
+ * The datasets that evaluations and trainings read: folders of the user's directory, those that come with GistQL, and
+ * repositories of the hub. An id is the name of a folder, of which the user's comes first, or a source `hub:…`. A file is
+ * checked as a whole before it is used, once for each version of it.
  */
 import { DatasetFolder, listDatasetFolders } from '../../storage/dataset-folder.ts';
 import { DatasetSplit, type SplitFacts, type SplitSource } from '../../storage/dataset-split.ts';
+import { isHubSource } from '../../storage/hub/hub-source.ts';
 import { quoted, StorageError } from '../../storage/storage-error.ts';
 import { RuntimeError } from '../errors.ts';
+import { findHubFolder, type SourceFetcher } from '../hub-sources.ts';
 import { RETRY_MS } from '../retry.ts';
 import { withDatasetErrors } from './dataset-errors.ts';
 import { DatasetSelection, type ServedDataset } from './dataset-selection.ts';
@@ -17,6 +19,8 @@ export interface DatasetDirectories {
   readonly datasets: string;
   /** Those that come with GistQL. */
   readonly embedded: string;
+  /** Hugging Face's cache. Default: sources of the hub are names that no folder has. */
+  readonly hubCacheDir?: string;
 }
 
 interface SplitSummary {
@@ -67,8 +71,10 @@ export class DatasetDirectory {
   private readonly checks = new Map<string, Check>();
 
   constructor(
-    directories: DatasetDirectories,
+    private readonly directories: DatasetDirectories,
     private readonly stopping?: AbortSignal,
+    /** Default: nothing is fetched. */
+    private readonly sources?: SourceFetcher,
   ) {
     this.roots = [directories.datasets, directories.embedded];
   }
@@ -112,13 +118,15 @@ export class DatasetDirectory {
   }
 
   /**
-   * Checks a split and selects samples of it. Throws RuntimeError NOT_FOUND for a dataset or split that is not there,
+   * Checks a split and selects samples of it; what is on the hub is fetched first, and the selection's dataset has the
+   * id by which it is the same for ever. Throws RuntimeError NOT_FOUND for a dataset or split that is not there,
    * BAD_USER_INPUT for a limit, seed or reference that cannot be, INVALID_DATASET naming file and line.
    */
   open(request: SplitRequest): Promise<DatasetSelection> {
     return withDatasetErrors(async () => {
       checkChoice(request);
-      const { dataset: id, split } = request;
+      const { split } = request;
+      const id = (await this.sources?.fetch('dataset', request.dataset)) ?? request.dataset;
       const folder = await this.folder(id);
       const found = await folder.splits();
       const sources = found.get(split);
@@ -140,6 +148,10 @@ export class DatasetDirectory {
   }
 
   private async folder(id: string): Promise<DatasetFolder> {
+    const { hubCacheDir } = this.directories;
+    if (hubCacheDir !== undefined && isHubSource(id)) {
+      return DatasetFolder.at((await findHubFolder(hubCacheDir, 'dataset', id)).folder, id);
+    }
     try {
       return await DatasetFolder.open(this.roots, id);
     } catch (error) {
@@ -154,7 +166,7 @@ export class DatasetDirectory {
       return toDataset(id, await this.folder(id));
     } catch (error) {
       // the survey tells what is wrong
-      if (error instanceof StorageError) return { id, name: id, license: null };
+      if (error instanceof StorageError || isHubSource(id)) return { id, name: id, license: null };
       throw error;
     }
   }

@@ -9,14 +9,14 @@ import { readAdapter } from './read-adapter.ts';
 
 const port = parentPort;
 invariant(port !== null, 'adapter-loader-worker.ts runs in a worker thread');
-const { adaptersDir, limits } = workerData as AdapterLoaderSetup;
+const { places, limits } = workerData as AdapterLoaderSetup;
 
 // on Linux a thread has a priority of its own: reading waits for the steps of models, not they for it
 if (process.platform === 'linux') setPriority(constants.priority.PRIORITY_LOW);
 
 async function load({ loadId, source, base }: ToAdapterLoader): Promise<FromAdapterLoader> {
   try {
-    const folder = await resolveAdapterFolder(source, adaptersDir);
+    const folder = await resolveAdapterFolder(source, places);
     return { type: 'loaded', loadId, adapter: await readAdapter(folder, base, limits) };
   } catch (error) {
     return { type: 'failed', loadId, error: toTransfer(error) };

@@ -9,6 +9,7 @@ import { RETRY_MS } from '../retry.ts';
 import { startWorker } from '../start-worker.ts';
 import { fromTransfer } from '../transfer-error.ts';
 import type { AdapterLoaderSetup, FromAdapterLoader, ToAdapterLoader } from './adapter-loader-messages.ts';
+import type { AdapterPlaces } from './adapter-source.ts';
 import type { AdapterBase, AdapterLimits, LoadedAdapter } from './read-adapter.ts';
 
 interface PendingLoad {
@@ -29,12 +30,12 @@ export class AdapterLoader {
   private closing: Promise<void> | undefined;
 
   constructor(
-    private readonly adaptersDir: string,
+    private readonly places: AdapterPlaces,
     private readonly limits: AdapterLimits,
   ) {}
 
   /**
-   * Reads the adapter of source `dir:NAME` for a model. Rejects with BAD_USER_INPUT, NOT_FOUND, INVALID_ADAPTER,
+   * Reads the adapter of a source for a model; one of the hub must have been fetched. Rejects with BAD_USER_INPUT, NOT_FOUND, INVALID_ADAPTER,
    * INCOMPATIBLE_ADAPTER; INVALID_MODEL where the base's files are broken; OVERLOADED when it is closed.
    */
   load(source: string, base: AdapterBase): Promise<LoadedAdapter> {
@@ -67,7 +68,7 @@ export class AdapterLoader {
   }
 
   private start(): Worker {
-    const workerData: AdapterLoaderSetup = { adaptersDir: this.adaptersDir, limits: this.limits };
+    const workerData: AdapterLoaderSetup = { places: this.places, limits: this.limits };
     const resourceLimits = { maxOldGenerationSizeMb: HEAP_MEBIBYTES };
     const worker = startWorker(import.meta.url, './adapter-loader-worker', { workerData, resourceLimits });
     let cause: Error | undefined;

@@ -46,7 +46,8 @@ export async function planTraining(parts: TrainingParts, request: TrainingReques
   const adapted = lora === null ? [] : selectLoraModules(model.config, lora.targetModules);
   await checkOutput(parts, { kind: lora === null ? 'model' : 'adapter', outputId: request.outputId });
   const samples = await openSplit(parts, request, request.split, request.limit);
-  const data = await dataOf(parts, request, model);
+  // a repository of the hub may be another one when the run goes on
+  const data = await dataOf(parts, { ...request, dataset: samples.dataset.id }, model);
   const { optimization, evaluateEverySteps, outputId } = request;
   const sampleCount = samples.indexes.length;
   const stepsTotal = optimization.maxSteps ?? Math.ceil(optimization.epochs * stepsOfEpoch(sampleCount, optimization));

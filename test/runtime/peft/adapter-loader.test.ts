@@ -26,7 +26,7 @@ async function setUp(t: TestContext, adapters: Readonly<Record<string, TinyAdapt
   await mkdir(adaptersDir);
   for (const [name, options] of Object.entries(adapters)) await writeTinyAdapter(adaptersDir, name, options);
   const workers = watchWorkers(t);
-  const loader = new AdapterLoader(adaptersDir, { maxRank: 16 });
+  const loader = new AdapterLoader({ adaptersDir }, { maxRank: 16 });
   t.after(() => loader.close());
   return { loader, adaptersDir, base: { modelFolder: model.folder, config: parseConfig(model.config) }, workers };
 }
