@@ -41,6 +41,8 @@ export interface ServiceHooks {
 const PREFILL_TOKENS = 512;
 /** Steps after which a request gives way to waiting ones: longer than almost every summary. */
 const TIME_SLICE_STEPS = 512;
+/** Between two lines of the log on what comes from the hub. */
+const FETCHING_EVERY_MS = 5000;
 
 interface ServiceParts {
   readonly log: Logger;
@@ -156,8 +158,17 @@ function createModels(
 }
 
 function createSources({ hub }: Config, { log, hooks, stopping }: ServiceParts): HubSources {
-  const store = new HubStore(hub, { clock: hooks.clock ?? systemClock });
-  return new HubSources(store, { stopping, onNotice: (notice) => log.warn(notice) });
+  const { clock = systemClock } = hooks;
+  let nextMs = Number.NEGATIVE_INFINITY;
+  return new HubSources(new HubStore(hub, { clock }), {
+    stopping,
+    onNotice: (notice) => log.warn(notice),
+    onProgress: (source, { bytesDone, bytesTotal }) => {
+      if (clock.now() < nextMs) return;
+      nextMs = clock.now() + FETCHING_EVERY_MS;
+      log.info({ source, bytesDone, bytesTotal }, 'fetching');
+    },
+  });
 }
 
 function adapterPlaces({ adaptersDir, hub }: Config): AdapterPlaces {

@@ -3,6 +3,7 @@ import { HubError } from '../storage/hub/hub-error.ts';
 import { findCached, type HubSnapshot } from '../storage/hub/hub-snapshot.ts';
 import { type HubKind, isHubSource } from '../storage/hub/hub-source.ts';
 import type { HubStore } from '../storage/hub/hub-store.ts';
+import type { HubProgress } from '../storage/hub/snapshot-fetch.ts';
 import { type ErrorCode, type ErrorDetails, RuntimeError } from './errors.ts';
 import { RETRY_MS } from './retry.ts';
 
@@ -24,18 +25,26 @@ export interface SourceFetcher {
   fetch(kind: HubKind, source: string): Promise<string>;
 }
 
+interface SourceOptions {
+  readonly stopping: AbortSignal;
+  readonly onNotice: (notice: string) => void;
+  /** Hears of every piece that comes. */
+  readonly onProgress?: (source: string, progress: HubProgress) => void;
+}
+
 export class HubSources implements SourceFetcher {
   constructor(
     private readonly store: HubStore,
-    private readonly options: { readonly stopping: AbortSignal; readonly onNotice: (notice: string) => void },
+    private readonly options: SourceOptions,
   ) {}
 
   /** Rejects with RuntimeError: one of the codes above, or OVERLOADED when the server is stopping. */
   async fetch(kind: HubKind, source: string): Promise<string> {
     if (!isHubSource(source)) return source;
-    const { stopping, onNotice } = this.options;
+    const { stopping, onNotice, onProgress } = this.options;
+    const hear = (progress: HubProgress): void => onProgress?.(source, progress);
     try {
-      return (await this.store.resolve(kind, source, { signal: stopping, onNotice })).source;
+      return (await this.store.resolve(kind, source, { signal: stopping, onNotice, onProgress: hear })).source;
     } catch (cause) {
       if (!stopping.aborted) throw withCode(kind, cause);
       const message = `Expected ${source} to be fetched, but the server is stopping. Send it again in ${RETRY_MS} ms.`;

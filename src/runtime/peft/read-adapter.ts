@@ -99,11 +99,12 @@ function shortened(name: string): string {
   return name.length > MAX_NAME_LENGTH ? `${name.slice(0, MAX_NAME_LENGTH)}…` : name;
 }
 
-/** Compares last parts: the same model lies on the hub as `google/flan-t5-small` and here as `dir:flan-t5-small`. */
+/** Compares last parts: the same model is `google/flan-t5-small` on the hub, and here `dir:flan-t5-small` or `hub:…@COMMIT`. */
 function baseWarnings({ baseModelName }: LoraConfig, { modelSource }: AdapterBase): readonly string[] {
   if (baseModelName === undefined || modelSource === undefined) return [];
   const last = (name: string): string | undefined =>
     name
+      .replace(/[@#].*$/s, '')
       .toLowerCase()
       .split(/[/\\:]/)
       .filter(Boolean)

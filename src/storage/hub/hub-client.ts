@@ -30,6 +30,7 @@ interface ClientOptions {
 const MOST_LISTING_BYTES = 32 * MEBIBYTE;
 const MOST_NAMES = 10_000;
 const DIGEST = /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/;
+const COMMIT_HEADER = 'x-repo-commit';
 const OK = 200;
 const PARTIAL = 206;
 const UNAUTHORIZED = 401;
@@ -60,7 +61,7 @@ export class HubClient {
   file(commit: string, name: string, { signal }: ClientOptions): Promise<HubFile> {
     const what = `${name} of ${this.source.repo}`;
     return this.retrying({ signal }, async () => {
-      const request = { method: 'HEAD', path: this.pathOf(commit, name), ownAnswer: true, signal } as const;
+      const request = { method: 'HEAD', path: this.pathOf(commit, name), endsWith: COMMIT_HEADER, signal } as const;
       const answer = await this.http.send(request);
       answer.discard();
       const isElsewhere = answer.status >= 300 && answer.status < 400;
@@ -200,7 +201,7 @@ function parseFile(
   headers: Headers,
   { commit, isElsewhere, what }: { readonly commit: string; readonly isElsewhere: boolean; readonly what: string },
 ): Omit<HubFile, 'name'> {
-  if (headers.get('x-repo-commit') !== commit) throw notTheHub(what, `the commit ${commit} (X-Repo-Commit)`);
+  if (headers.get(COMMIT_HEADER) !== commit) throw notTheHub(what, `the commit ${commit} (X-Repo-Commit)`);
   const tag = headers.get('x-linked-etag') ?? headers.get('etag') ?? '';
   const digest = tag.replace(/^W\//, '').replaceAll('"', '');
   if (!DIGEST.test(digest)) throw notTheHub(what, 'a digest (ETag)');

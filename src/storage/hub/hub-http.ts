@@ -8,8 +8,8 @@ export interface HubRequest {
   readonly method: 'GET' | 'HEAD';
   readonly path: string;
   readonly headers?: Readonly<Record<string, string>>;
-  /** The answer of the hub itself, where it sends elsewhere: its headers say what is there. */
-  readonly ownAnswer?: boolean;
+  /** A header: what says where to go on and has it is the answer. Default: every redirect is followed. */
+  readonly endsWith?: string;
   readonly signal: AbortSignal;
 }
 
@@ -52,8 +52,8 @@ export class HubHttp {
         const options = { method: request.method, headers, redirect: 'manual', signal: silence.signal } as const;
         const response = await fetch(url, options);
         const next = nextUrl(url, response);
-        const isElsewhere = next !== undefined && next.origin !== url.origin;
-        if (next === undefined || (isElsewhere && request.ownAnswer)) return answerOf(response, silence, url);
+        const isEnd = request.endsWith !== undefined && response.headers.has(request.endsWith);
+        if (next === undefined || isEnd) return answerOf(response, silence, url);
         if (next.origin !== this.origin) for (const name of OWN_HEADERS) headers.delete(name);
         url = next;
       } catch (cause) {

@@ -26,7 +26,7 @@ const BESIDE_WEIGHTS = [
   'special_tokens_map.json',
   'chat_template.jinja',
 ];
-const GGUF = /\.gguf$/i;
+const GGUF = /\.gguf$/;
 const PICKLE = /\.(?:bin|pt|pth|ckpt|pkl|pickle)$/;
 /** How many names a message lists. */
 const LISTED_NAMES = 10;

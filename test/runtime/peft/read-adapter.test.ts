@@ -230,6 +230,8 @@ for (const [served, came, warned] of [
   ['dir:flan-t5-small', 'google/flan-t5-small', false],
   ['embedded:Flan-T5-Small', '/home/me/models/flan-t5-small/', false],
   ['dir:flan-t5-small', 'google/flan-t5-base', true],
+  ['hub:google/flan-t5-small@v1', 'google/flan-t5-small', false],
+  ['hub:unsloth/x@v1#flan-t5-small.gguf', 'google/x', false],
   ['dir:flan-t5-small', null, false],
   [undefined, 'google/flan-t5-base', false],
 ] as const) {

@@ -187,6 +187,26 @@ test('a token is sent to the hub alone, from the environment or its file', async
   await other.open({ tokenFile }).resolve('model', 'hub:owner/secret');
 });
 
+test('a hub that has moved is followed, without the token where that is another one', async (t) => {
+  const [old, other] = [await makeHubPlace(t), await makeHubPlace(t)];
+  const files = { 'adapter_config.json': '{}', 'adapter_model.safetensors': 'a' };
+  const commit = other.hub.add({ repo: 'owner/name', files });
+  old.hub.add({ repo: 'owner/name', files });
+  // a mirror: it sends on whatever it is asked for, and says nothing itself
+  const away = (path: string) => ({ status: 307, headers: { location: `${other.hub.url}${path}` } });
+  old.hub.fail(/GET \/api/, away('/api/models/owner/name/revision/main'));
+  for (const name of Object.keys(files)) {
+    old.hub.fail(new RegExp(name), away(`/owner/name/resolve/${commit}/${name}`), 2);
+  }
+  const found = await old.open({ token: 'hf_abc' }).resolve('adapter', 'hub:owner/name');
+  assert.equal(found.commit, commit);
+  assert.ok(other.hub.requests.length > 0);
+  assert.deepEqual(
+    other.hub.requests.filter(({ headers }) => headers.authorization !== undefined),
+    [],
+  );
+});
+
 test('a disk that is too small for all of it gets none of it', async (t) => {
   const place = await makeHubPlace(t);
   place.hub.add({ repo: 'owner/name', files: modelFiles });
