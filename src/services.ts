@@ -15,6 +15,7 @@ import { EngineTextGenerator } from './runtime/engine-text-generator.ts';
 import { HubSources } from './runtime/hub-sources.ts';
 import type { ModelDirectories } from './runtime/models/model-files.ts';
 import { ModelRegistry } from './runtime/models/model-registry.ts';
+import { modelIdOf } from './runtime/models/model-source.ts';
 import type { LoadModelRequest } from './runtime/models/served-model.ts';
 import { AdapterLoader } from './runtime/peft/adapter-loader.ts';
 import type { AdapterPlaces } from './runtime/peft/adapter-source.ts';
@@ -185,5 +186,5 @@ function datasetDirectories({ datasetsDir, embeddedDatasetsDir, hub }: Config): 
 
 /** The default model under its own name: the one in its source. */
 export function defaultModelRequest({ modelSource }: Config): LoadModelRequest {
-  return { id: modelSource.slice(modelSource.indexOf(':') + 1), source: modelSource };
+  return { id: modelIdOf(modelSource) ?? modelSource, source: modelSource };
 }

@@ -28,7 +28,7 @@ export interface EvaluateArguments {
 export const EVALUATE_USAGE = `gistql evaluate --dataset NAME --variant SPEC [--variant SPEC …] [options]
     measures variants on the samples of a dataset: ROUGE with intervals, differences from the first variant
 
-  --dataset NAME        folder in GISTQL_DATASETS_DIR, or one that comes with GistQL: everyday
+  --dataset NAME        folder in GISTQL_DATASETS_DIR, one that comes with GistQL (everyday), or hub:OWNER/NAME
   --split NAME          default: test
   --limit N             the first N samples; with --sample-seed: N drawn ones
   --sample-seed N       whole number that decides which samples are drawn
@@ -42,9 +42,9 @@ export const EVALUATE_USAGE = `gistql evaluate --dataset NAME --variant SPEC [--
 
 SPEC is NAME=VALUE,NAME=VALUE,… of
   label        name of the variant in the tables; default: the SPEC itself
-  model        dir:NAME (folder in GISTQL_MODELS_DIR) or embedded:NAME; default: GISTQL_MODEL
-  adapters     dir:NAME:WEIGHT+dir:NAME:WEIGHT… (folders in GISTQL_ADAPTERS_DIR, loaded for the run), ids of
-               registered ones, or none; without :WEIGHT 1; default: the model's active one
+  model        dir:NAME (folder in GISTQL_MODELS_DIR), embedded:NAME or hub:OWNER/NAME; default: GISTQL_MODEL
+  adapters     dir:NAME:WEIGHT+dir:NAME:WEIGHT… (folders in GISTQL_ADAPTERS_DIR, loaded for the run), hub:OWNER/NAME,
+               ids of registered ones, or none; without :WEIGHT 1; default: the model's active one
   template     id of a prompt template; default: the model's own
   shots        worked examples in the prompt: the first ones of the dataset's split train, with their first reference
   beams        short for numBeams

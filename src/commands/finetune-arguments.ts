@@ -31,10 +31,10 @@ export const FINETUNE_USAGE = `gistql finetune --dataset NAME --output ID [optio
 gistql finetune --resume ID
     trains a LoRA adapter, or every weight of a model, on the samples of a dataset
 
-  --dataset NAME            folder in GISTQL_DATASETS_DIR, or one that comes with GistQL: everyday
+  --dataset NAME            folder in GISTQL_DATASETS_DIR, one that comes with GistQL (everyday), or hub:OWNER/NAME
   --output ID               name of what comes out: a folder in GISTQL_ADAPTERS_DIR, or in GISTQL_MODELS_DIR
   --method lora|full        default: lora
-  --model SOURCE            dir:NAME (folder in GISTQL_MODELS_DIR) or embedded:NAME; default: GISTQL_MODEL
+  --model SOURCE            dir:NAME (folder in GISTQL_MODELS_DIR), embedded:NAME or hub:OWNER/NAME; default: GISTQL_MODEL
   --split NAME              default: ${DEFAULT_SPLIT}
   --limit N                 the first N samples; default: all
   --template ID             prompt template; default: the model's own

@@ -1,5 +1,6 @@
 /** `gistql finetune`: one training over the services that the server has, from the command line to its exit code. */
 import { cursorOf } from '../jobs/event-cursor.ts';
+import { modelIdOf } from '../runtime/models/model-source.ts';
 import type { LoadModelRequest } from '../runtime/models/served-model.ts';
 import { isOver } from '../storage/run-store.ts';
 import type { StoredTraining } from '../storage/training-rows.ts';
@@ -58,10 +59,10 @@ async function start(command: Command): Promise<{ readonly trainings: Trainings;
 
 function modelRequest({ defaultModel }: Command, model: string | undefined): LoadModelRequest {
   if (model === undefined || model === defaultModel.id) return defaultModel;
-  const [, name] = /^(?:dir|embedded):(.+)$/.exec(model) ?? [];
-  if (name !== undefined) return { id: name, source: model };
+  const id = modelIdOf(model);
+  if (id !== undefined) return { id, source: model };
   throw new Error(
-    `Expected --model to be dir:NAME, embedded:NAME or ${defaultModel.id}, ${JSON.stringify(model)} came.`,
+    `Expected --model to be dir:NAME, embedded:NAME, hub:OWNER/NAME or ${defaultModel.id}, ${JSON.stringify(model)} came.`,
   );
 }
 

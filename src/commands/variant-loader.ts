@@ -2,8 +2,10 @@
 import type { Services } from '../context.ts';
 import type { Variant } from '../evaluation/comparison.ts';
 import type { AdapterChoice } from '../runtime/adapters/served-adapter.ts';
+import { modelIdOf } from '../runtime/models/model-source.ts';
 import type { LoadModelRequest, ServedModel } from '../runtime/models/served-model.ts';
 import type { Shot } from '../runtime/summarization.ts';
+import { isHubSource, parseHubSource } from '../storage/hub/hub-source.ts';
 import type { AdapterSpec, VariantSpec } from './variant-spec.ts';
 
 type LoaderServices = Pick<Services, 'models' | 'adapters' | 'datasets'>;
@@ -15,9 +17,12 @@ interface LoaderOptions {
 }
 
 const TRAINING_SPLIT = 'train';
+const SOURCE = /^(?:dir|hub):/;
 const LONGEST_ID = 128;
 
 export class VariantLoader {
+  /** Sources by ids of models, as they were asked for: a served model has the commit in its own. */
+  private readonly modelSources = new Map<string, string>();
   /** Ids of the adapters that are there for the run alone. */
   private readonly adapterIds = new Set<string>();
 
@@ -28,14 +33,15 @@ export class VariantLoader {
     const { services, onProgress } = this.options;
     for (const variant of variants) {
       const request = this.modelOf(variant);
-      const known = services.models.find(request.id);
-      if (known?.source === request.source) continue;
+      const known = this.modelSources.get(request.id);
+      if (known === request.source) continue;
       if (known !== undefined) {
-        const message = `Expected models of different names, ${known.source} and ${request.source} came. Rename one folder.`;
+        const message = `Expected models of different names, ${known} and ${request.source} came. Rename one folder.`;
         throw new Error(message);
       }
       onProgress(`Loads ${request.source}.`);
       await services.models.load(request);
+      this.modelSources.set(request.id, request.source);
     }
   }
 
@@ -68,16 +74,16 @@ export class VariantLoader {
   private modelOf({ label, model }: VariantSpec): LoadModelRequest {
     const { defaultModel } = this.options;
     if (model === undefined || model === defaultModel.id) return defaultModel;
-    const [, name] = /^(?:dir|embedded):(.+)$/.exec(model) ?? [];
-    if (name !== undefined) return { id: name, source: model };
-    const message = `Variant ${JSON.stringify(label)}: expected model to be dir:NAME, embedded:NAME or ${defaultModel.id}, ${JSON.stringify(model)} came.`;
+    const id = modelIdOf(model);
+    if (id !== undefined) return { id, source: model };
+    const message = `Variant ${JSON.stringify(label)}: expected model to be dir:NAME, embedded:NAME, hub:OWNER/NAME or ${defaultModel.id}, ${JSON.stringify(model)} came.`;
     throw new Error(message);
   }
 
   private async loadAdapters(model: ServedModel, specs: readonly AdapterSpec[]): Promise<readonly AdapterChoice[]> {
     const choices: AdapterChoice[] = [];
     for (const { name, weight } of specs) {
-      const id = name.startsWith('dir:') ? await this.loadAdapter(model, name) : name;
+      const id = SOURCE.test(name) ? await this.loadAdapter(model, name) : name;
       choices.push({ id, weight });
     }
     return choices;
@@ -86,10 +92,11 @@ export class VariantLoader {
   /** Under an id that a run which goes on in another process finds again. */
   private async loadAdapter(model: ServedModel, source: string): Promise<string> {
     const { services, onProgress } = this.options;
-    const name = source.replace(/^dir:/, '').replaceAll(/[^A-Za-z0-9._-]/g, '-');
+    const name = source.replace(SOURCE, '').replaceAll(/[^A-Za-z0-9._-]/g, '-');
     const id = `evaluation.${model.id}.${name}`.slice(0, LONGEST_ID);
     const known = services.adapters.find(id);
-    if (known?.source !== source) {
+    if (known !== undefined && isSameRepo(known.source, source)) onProgress(`Uses adapter ${known.source}.`);
+    else if (known?.source !== source) {
       onProgress(`Loads adapter ${source} for ${model.id}.`);
       await services.adapters.load({ id, modelId: model.id, source });
     }
@@ -112,4 +119,10 @@ export class VariantLoader {
     if (shots.length === count) return shots;
     throw new Error(`Expected ${dataset} to have ${count} samples in split ${TRAINING_SPLIT}, it has ${shots.length}.`);
   }
+}
+
+/** The id of an adapter of the hub has its revision in it, its source the commit that this was at. */
+function isSameRepo(known: string, asked: string): boolean {
+  if (!isHubSource(known) || !isHubSource(asked)) return false;
+  return parseHubSource(known).repo === parseHubSource(asked).repo;
 }

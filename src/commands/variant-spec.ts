@@ -2,7 +2,7 @@
 import type { DecodingOptions } from '../runtime/decoding/sampling-params.ts';
 
 export interface AdapterSpec {
-  /** `dir:NAME`, or the id of one that the data folder has registered. */
+  /** `dir:NAME`, `hub:OWNER/NAME`, or the id of one that the data folder has registered. */
   readonly name: string;
   readonly weight: number;
 }
@@ -10,7 +10,7 @@ export interface AdapterSpec {
 export interface VariantSpec {
   /** Default: the whole as it was written. */
   readonly label: string;
-  /** `dir:NAME` or `embedded:NAME`; undefined: the default model. */
+  /** `dir:NAME`, `embedded:NAME` or `hub:OWNER/NAME`; undefined: the default model. */
   readonly model: string | undefined;
   /** Undefined: the model's active adapter; empty: none. */
   readonly adapters: readonly AdapterSpec[] | undefined;
@@ -130,13 +130,13 @@ function readAdapters(written: string, value: string): readonly AdapterSpec[] {
   if (value === 'none') return [];
   return splitAt(value, '+').map((adapter) => {
     const parts = splitAt(adapter, ':');
-    const nameLength = parts[0] === 'dir' ? 2 : 1;
+    const nameLength = parts[0] === 'dir' || parts[0] === 'hub' ? 2 : 1;
     const name = unescaped(parts.slice(0, nameLength).join(':'));
     const [weight, tooMuch] = parts.slice(nameLength);
     if (parts.length < nameLength || parts.includes('') || tooMuch !== undefined) {
       throw refused(
         written,
-        'adapters to be none, or dir:NAME:WEIGHT or ID:WEIGHT with + between them',
+        'adapters to be none, or dir:NAME:WEIGHT, hub:OWNER/NAME:WEIGHT or ID:WEIGHT with + between them',
         JSON.stringify(value),
       );
     }

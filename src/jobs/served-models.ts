@@ -14,6 +14,8 @@ interface PatienceOptions {
 /** So long a run waits for models that are overloaded or restarting, with nothing that succeeds meanwhile. */
 const PATIENCE_MS = 600_000;
 const PASSING: readonly ErrorCode[] = ['OVERLOADED', 'TIMEOUT'];
+/** Those that pass where they say when. */
+const PASSING_IF_TOLD: readonly ErrorCode[] = ['MODEL_UNAVAILABLE', 'DOWNLOAD_FAILED'];
 
 /** Tries again what may succeed later. Undefined: the signal was aborted. */
 export async function patiently<T>(
@@ -65,5 +67,5 @@ async function load(
 function passes(error: unknown): error is RuntimeError {
   if (!(error instanceof RuntimeError)) return false;
   const { code, details } = error;
-  return PASSING.includes(code) || (code === 'MODEL_UNAVAILABLE' && details.retryAfterMs !== undefined);
+  return PASSING.includes(code) || (PASSING_IF_TOLD.includes(code) && details.retryAfterMs !== undefined);
 }

@@ -100,7 +100,10 @@ test('what is wrong ends it with a message and no result', async (t) => {
       /^Expected targetModules to be ends of paths .*"none" came/m,
     ],
     [['--resume', 'none'], /^Expected the id of a training, there is none of "none"\./m],
-    [[...settings, '--output', 'made', '--model', 'tiny2'], /^Expected --model to be dir:NAME, embedded:NAME or tiny/m],
+    [
+      [...settings, '--output', 'made', '--model', 'tiny2'],
+      /^Expected --model to be dir:NAME, embedded:NAME, hub:OWNER\/NAME or tiny/m,
+    ],
   ];
   for (const [args, message] of refusals) {
     const { code, out, err } = await finetune(t, place.environment, args);

@@ -82,7 +82,10 @@ test('variants from the command line', async (t) => {
       /Expected shots=0 on split train: worked examples are taken from it/,
     );
     await assert.rejects(load(['shots=3']), /Expected tiny to have 3 samples in split train, it has 2\./);
-    await assert.rejects(load(['model=large']), /expected model to be dir:NAME, embedded:NAME or tiny, "large" came/);
+    await assert.rejects(
+      load(['model=large']),
+      /expected model to be dir:NAME, embedded:NAME, hub:OWNER\/NAME or tiny, "large" came/,
+    );
     await assert.rejects(load(['model=dir:nowhere']), /nowhere/);
     await assert.rejects(
       load(['model=embedded:tiny']),

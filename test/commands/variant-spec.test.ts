@@ -55,6 +55,15 @@ test('model, adapters with weights, template, worked examples and every decoding
   assert.deepEqual(parseVariantSpec('label=x,adapters=none').adapters, []);
 });
 
+test('models and adapters of the hub are named with their revision', () => {
+  const spec = parseVariantSpec('model=hub:owner/name@v1,adapters=hub:owner/one@main:0.5+hub:owner/two');
+  assert.equal(spec.model, 'hub:owner/name@v1');
+  assert.deepEqual(spec.adapters, [
+    { name: 'hub:owner/one@main', weight: 0.5 },
+    { name: 'hub:owner/two', weight: 1 },
+  ]);
+});
+
 test('a backslash makes commas, plus signs and colons part of a value; stop strings may be several', () => {
   const spec = parseVariantSpec('label=a\\, b\\\\,adapters=dir:one\\+two:0.5+i\\:d,stop=\\,,stop=x=y,badWords=no');
   assert.equal(spec.label, 'a, b\\');
@@ -82,7 +91,7 @@ test('what cannot be read is refused, saying what was expected and what came', (
   for (const adapters of ['dir:', 'a::1', 'a:1:2', 'dir:a:1:2', 'a+', '+a', 'dir']) {
     refuses(
       `adapters=${adapters}`,
-      /expected adapters to be none, or dir:NAME:WEIGHT or ID:WEIGHT with \+ between them/,
+      /expected adapters to be none, or dir:NAME:WEIGHT, hub:OWNER\/NAME:WEIGHT or ID:WEIGHT with \+ between them/,
     );
   }
   refuses('adapters=dir:a:much', /expected the weight of dir:a to be a number, "much" came/);

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { RuntimeError } from '../../runtime/errors.ts';
 import { moduleEndings } from '../../runtime/models/linear-module.ts';
 import { findFile } from '../../storage/bounded-file.ts';
+import { isHubSource, parseHubSource } from '../../storage/hub/hub-source.ts';
 import { readJson } from '../../storage/model-folder.ts';
 import { SafetensorsFile, type TensorToWrite, writeSafetensors } from '../../storage/safetensors.ts';
 import { writeWholeFile, writeWholeFolder } from '../../storage/whole-files.ts';
@@ -70,7 +71,7 @@ function adapterConfig(plan: TrainingPlan, lora: LoraSettings, { adapted }: Trai
   // PEFT, too, writes the modules that all-linear stood for
   const named = targetModules[0] === 'all-linear' ? moduleEndings(adapted) : targetModules;
   return {
-    base_model_name_or_path: plan.modelSource.slice(plan.modelSource.indexOf(':') + 1),
+    ...baseNameOf(plan.modelSource),
     bias: 'none',
     fan_in_fan_out: false,
     inference_mode: true,
@@ -85,6 +86,13 @@ function adapterConfig(plan: TrainingPlan, lora: LoraSettings, { adapted }: Trai
     use_dora: false,
     use_rslora: useRslora,
   };
+}
+
+/** As PEFT finds the model again: a repository at a commit, or a name. */
+function baseNameOf(source: string): Readonly<Record<string, string>> {
+  if (!isHubSource(source)) return { base_model_name_or_path: source.slice(source.indexOf(':') + 1) };
+  const { repo, revision } = parseHubSource(source);
+  return { base_model_name_or_path: repo, revision };
 }
 
 async function writeModelFiles(folder: string, { files }: TrainedModel, plan: TrainingPlan): Promise<void> {
