@@ -50,7 +50,7 @@ export async function openGraph(
 
 export interface OpenedHeads {
   readonly heads: RowHeads;
-  /** Beside the head's own weights: what screening takes, and a table that lies beside a head that is tied to it. */
+  /** Beside the weights that are counted once: what screening takes, and what is there twice. */
   readonly extraBytes: number;
 }
 
@@ -62,11 +62,12 @@ export async function openHeads(
   context: LoadContext,
 ): Promise<OpenedHeads> {
   context.onProgress('head', 0);
-  const own = await OutputHead.create(head, size, context);
+  const isTied = head === embeddings;
+  const own = await OutputHead.create(head, size, { ...context, isShared: isTied });
   const adapted = new AdaptedHead(own, head, size, context);
-  // the table of a tied head stays beside what the session packed for itself
-  const table = head === embeddings ? embeddings.length * FLOAT_BYTES : 0;
-  return { heads: new RowHeads(own, adapted, size), extraBytes: own.screenBytes + table };
+  // rows lie in JavaScript too: the table that a tied head's session packed a copy of, the head that is screened
+  const isTwice = isTied ? !own.isInPlace : own.screenBytes > 0;
+  return { heads: new RowHeads(own, adapted, size), extraBytes: own.screenBytes + (isTwice ? head.byteLength : 0) };
 }
 
 export function bytesOfParameters(count: number): number {

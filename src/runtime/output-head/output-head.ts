@@ -3,10 +3,10 @@
  * the model's, because most greedy rows never need the whole head (head-screen.ts).
  */
 import type { RowNeeds, RowScores } from '../decoding/decoding-strategy.ts';
-import { GraphBuilder } from '../graph/graph-builder.ts';
+import { GraphBuilder, type Value } from '../graph/graph-builder.ts';
 import { linear } from '../graph/layers.ts';
 import type { OnnxModel } from '../graph/model-proto.ts';
-import { Session } from '../session.ts';
+import { type Feeds, Session } from '../session.ts';
 import { floatTensor, longTensor } from '../tensor.ts';
 import { declareScores, gatherRows, runScores } from './head-scores.ts';
 import { HeadScreen } from './head-screen.ts';
@@ -19,16 +19,36 @@ export interface OutputHeadOptions {
   readonly threadCount: number;
   /** Whether rows that need no more than the order of the best are screened; absent: where it pays. */
   readonly screened?: boolean;
+  /**
+   * Whether somebody else keeps `head` anyway: then one that is screened is read in place, as an input. A session that
+   * packs a copy for itself is a third faster for a few rows, and takes as much memory again.
+   */
+  readonly isShared?: boolean;
 }
 
-/** Inputs: states [r, d] and those of head-scores.ts. */
-function buildHead(head: Float32Array, size: number): OnnxModel {
+/**
+ * Rows of a run that reads the head in place, from two on: onnxruntime cuts the inner axis of a product by the number
+ * of its columns, which are the rows here, and up to so many in one way only.
+ */
+const [LEAST_ROWS, MOST_ROWS] = [2, 16];
+
+/** Inputs: states [r, d] and those of head-scores.ts; head [vocabulary, d] where it is read in place. */
+function buildHead(head: Float32Array, size: number, inPlace: boolean): OnnxModel {
   const graph = new GraphBuilder('output-head');
-  const vocabularySize = head.length / size;
+  const dims = [head.length / size, size] as const;
+  const [vocabularySize] = dims;
   const states = graph.input('states', 'float32', ['rows', size]);
-  const logits = linear(graph, states, graph.weight('head', floatTensor(head, [vocabularySize, size])));
+  const logits = inPlace
+    ? logitsInPlace(graph, states, graph.input('head', 'float32', dims))
+    : linear(graph, states, graph.weight('head', floatTensor(head, dims)));
   declareScores(graph, logits, vocabularySize);
   return graph.build();
+}
+
+/** The large matrix on the left: there it is read as it lies, on the right it would be packed for every run. */
+function logitsInPlace(graph: GraphBuilder, states: Value, head: Value): Value {
+  const columns = graph.node('Transpose', [states], { perm: [1, 0] });
+  return graph.node('Transpose', [graph.node('MatMul', [head, columns])], { perm: [1, 0] });
 }
 
 export class OutputHead {
@@ -37,42 +57,50 @@ export class OutputHead {
     private readonly screen: HeadScreen | undefined,
     private readonly size: number,
     private readonly vocabularySize: number,
+    /** What runs that read the head in place are fed beside their rows. */
+    private readonly fixed: Feeds | undefined,
   ) {}
 
   /** `head` [vocabulary, size]; kept where rows are screened. */
   static async create(head: Float32Array, size: number, options: OutputHeadOptions): Promise<OutputHead> {
-    const { threadCount, screened = head.length >= SCREENED_FROM } = options;
-    const session = await Session.create(buildHead(head, size), { threadCount });
+    const { threadCount, screened = head.length >= SCREENED_FROM, isShared = false } = options;
+    const inPlace = screened && isShared;
+    const session = await Session.create(buildHead(head, size, inPlace), { threadCount });
     const screen = screened ? await HeadScreen.create(head, size, threadCount) : undefined;
-    return new OutputHead(session, screen, size, head.length / size);
+    const vocabularySize = head.length / size;
+    const fixed = inPlace ? { head: floatTensor(head, [vocabularySize, size]) } : undefined;
+    return new OutputHead(session, screen, size, vocabularySize, fixed);
   }
 
-  /** Bytes that screening takes, where it is done: the 8-bit copy, and the float32 rows (shared when the head is tied). */
+  /** Bytes of the 8-bit copy, where rows are screened. */
   get screenBytes(): number {
-    return this.screen === undefined ? 0 : this.vocabularySize * this.size * 5;
+    return this.screen === undefined ? 0 : this.vocabularySize * this.size;
+  }
+
+  /** Whether no copy of the head was packed. */
+  get isInPlace(): boolean {
+    return this.fixed !== undefined;
   }
 
   /** `states` [rows, size], one entry of `needs` for each. What a row gets does not depend on the others. */
   async score(states: Float32Array, needs: readonly RowNeeds[]): Promise<readonly RowScores[]> {
     const scores = await this.screenRows(states, needs);
     const rest = needs.flatMap((_, row) => (scores[row] === undefined ? [row] : []));
-    if (rest.length > 0) {
-      const { session, size, vocabularySize } = this;
-      const feeds = { states: floatTensor(this.gather(states, rest), [rest.length, size]) };
-      const wanted = rest.map((row) => needs[row] as RowNeeds);
-      const full = await runScores({ session, feeds, needs: wanted, vocabularySize });
-      for (const [index, row] of rest.entries()) scores[row] = full[index];
+    const most = this.isInPlace ? MOST_ROWS : Math.max(1, rest.length);
+    for (let start = 0; start < rest.length; start += most) {
+      const rows = rest.slice(start, start + most);
+      const wanted = rows.map((row) => needs[row] as RowNeeds);
+      const { session, vocabularySize } = this;
+      const full = await runScores({ session, feeds: this.feeds(states, rows), needs: wanted, vocabularySize });
+      for (const [index, row] of rows.entries()) scores[row] = full[index];
     }
     return scores as readonly RowScores[];
   }
 
-  /** All logits of `states` [rows, size], [rows, vocabulary]; a row's do not depend on the others. */
+  /** All logits of `states` [rows, size], 2 to 16 rows, [rows, vocabulary]; a row's do not depend on the others. */
   async logits(states: Float32Array): Promise<Float32Array> {
-    const feeds = {
-      states: floatTensor(states, [states.length / this.size, this.size]),
-      top_count: longTensor([2]),
-      asked_index: longTensor([], [0, 2]),
-    };
+    const rows = Array.from({ length: states.length / this.size }, (_, row) => row);
+    const feeds = { ...this.feeds(states, rows), top_count: longTensor([2]), asked_index: longTensor([], [0, 2]) };
     return (await this.session.run(feeds, ['all_logits'])).floats('all_logits');
   }
 
@@ -102,7 +130,12 @@ export class OutputHead {
     return scores;
   }
 
-  private gather(states: Float32Array, rows: readonly number[]): Float32Array {
-    return rows.length * this.size === states.length ? states : gatherRows(states, this.size, rows);
+  private feeds(states: Float32Array, rows: readonly number[]): Feeds {
+    const count = this.isInPlace ? Math.max(LEAST_ROWS, rows.length) : rows.length;
+    return { ...this.fixed, states: floatTensor(this.gather(states, rows, count), [count, this.size]) };
+  }
+
+  private gather(states: Float32Array, rows: readonly number[], length = rows.length): Float32Array {
+    return length * this.size === states.length ? states : gatherRows(states, this.size, rows, length);
   }
 }

@@ -187,6 +187,45 @@ test('rows of all needs in one call get what each gets alone, screened or not', 
   }
 });
 
+test('a head that is read in place: a row gets the same bits whatever the number of rows, and nearly those of a packed one', async () => {
+  const next = seededNumbers(SEED + 5);
+  for (const size of [SIZE, 576]) {
+    const head = normals(VOCABULARY * size, next);
+    const rows = 21;
+    const states = normals(rows * size, next);
+    const needs = Array.from({ length: rows }, () => ({
+      topCount: 1,
+      askedIds: [],
+      allLogits: true,
+      orderOnly: false,
+    }));
+    const inPlace = await OutputHead.create(head, size, { threadCount: 2, screened: true, isShared: true });
+    const packed = await OutputHead.create(head, size, { threadCount: 2, screened: true });
+    try {
+      assert.deepEqual([inPlace.isInPlace, packed.isInPlace], [true, false]);
+      const together = await inPlace.score(states, needs);
+      const ofPacked = await packed.score(states, needs);
+      for (const count of [1, 2, 3, 7, 15, 16]) {
+        for (let row = 0; row + count <= rows; row += count) {
+          const part = await inPlace.score(states.slice(row * size, (row + count) * size), needs.slice(0, count));
+          for (const [index, scores] of part.entries()) {
+            assert.deepEqual(scores.logits, together[row + index]?.logits, `${count} rows of ${size} from ${row}`);
+          }
+        }
+      }
+      const sixteen = await inPlace.logits(states.slice(0, 16 * size));
+      assert.deepEqual(sixteen.slice(0, VOCABULARY), together[0]?.logits);
+      for (const [row, { logits }] of together.entries()) {
+        const others = ofPacked[row]?.logits;
+        assert.ok(logits?.every((logit, id) => Math.abs(logit - (others?.[id] ?? Number.NaN)) < 1e-3));
+      }
+    } finally {
+      await inPlace.dispose();
+      await packed.dispose();
+    }
+  }
+});
+
 describe('an engine whose greedy rows are screened', () => {
   let screened: ModelRunner;
   let whole: ModelRunner;
