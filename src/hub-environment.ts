@@ -1,6 +1,6 @@
 /** The HF_… variables, as Hugging Face's own library reads them. */
 import { homedir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import type { HubSettings } from './storage/hub/hub-settings.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -26,7 +26,7 @@ export function readHubSettings(environment: Environment): HubSettings {
 }
 
 function withHome(path: string): string {
-  return path === '~' || path.startsWith('~/') ? join(homedir(), path.slice(1)) : path;
+  return path === '~' || path.startsWith('~/') ? join(homedir(), path.slice(1)) : resolve(path);
 }
 
 function readEndpoint(value: string): string {

@@ -78,9 +78,9 @@ export class RepoCache {
 
   /** Names of the files of a commit that are here. */
   async names(commit: string): Promise<readonly string[]> {
-    const found = await readdir(this.snapshot(commit)).catch(() => []);
+    const found = (await readdir(this.snapshot(commit)).catch(() => [])).filter(isNamed);
     const isHere = await Promise.all(found.map((name) => this.has(commit, name)));
-    return found.filter((name, index) => isNamed(name) && isHere[index]);
+    return found.filter((_, index) => isHere[index]);
   }
 
   has(commit: string, name: string): Promise<boolean> {
