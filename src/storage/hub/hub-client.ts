@@ -141,6 +141,7 @@ export class HubClient {
     const { repo, type } = this.source;
     const answer = await this.http.send({ method: 'GET', path: `/api/${type}s/${repo}`, signal });
     answer.discard();
+    checkComeBack(answer, repo);
     return answer.status === OK;
   }
 

@@ -2,6 +2,7 @@
 import { isObject } from '../bounded-file.ts';
 import { readJson } from '../model-folder.ts';
 import { quoted, StorageError } from '../storage-error.ts';
+import type { HubListing } from './hub-client.ts';
 import { HubError } from './hub-error.ts';
 import { formatHubSource, type HubKind, type HubSource, isFileName, parseHubSource } from './hub-source.ts';
 import { RepoCache } from './repo-cache.ts';
@@ -49,24 +50,30 @@ export async function toSnapshot(
 
 /** Undefined: something of it is not here. */
 export async function findSnapshot(repo: CachedRepo): Promise<FoundSnapshot | undefined> {
-  const { cache, asked, kind } = repo;
+  const { cache, asked } = repo;
   const commit = await cache.commitOf(asked.revision);
   if (commit === undefined) return undefined;
-  const here = new Set(await cache.names(commit));
   const listing = await cache.listing(commit);
   try {
-    const choice = chooseFiles(listing ?? [...here], asked, kind);
-    const files = [...choice.small, ...choice.large];
-    if (!files.every((name) => here.has(name))) return undefined;
-    const shards = await shardsOf(cache.snapshot(commit), choice, asked);
-    if (!shards.every((name) => here.has(name))) return undefined;
-    const snapshot = await toSnapshot(repo, commit, { kind: choice.kind, files: [...files, ...shards] });
-    return { snapshot, isSure: listing !== undefined };
+    const snapshot = await findCommit(repo, { commit, names: listing ?? (await cache.names(commit)) });
+    return snapshot && { snapshot, isSure: listing !== undefined };
   } catch (error) {
     // the hub, or describeAbsence, says what is wrong with it
     if (error instanceof HubError) return undefined;
     throw error;
   }
+}
+
+/** What is needed of a commit that has these files, undefined where not all of it is here. Throws HubError. */
+export async function findCommit(repo: CachedRepo, { commit, names }: HubListing): Promise<HubSnapshot | undefined> {
+  const { cache, asked, kind } = repo;
+  const choice = chooseFiles(names, asked, kind);
+  const here = new Set(await cache.names(commit));
+  const files = [...choice.small, ...choice.large];
+  if (!files.every((name) => here.has(name))) return undefined;
+  const shards = await shardsOf(cache.snapshot(commit), choice, asked);
+  if (!shards.every((name) => here.has(name))) return undefined;
+  return toSnapshot(repo, commit, { kind: choice.kind, files: [...files, ...shards] });
 }
 
 /** Returns what the cache has of a source. Throws HubError where something of it is not here. */

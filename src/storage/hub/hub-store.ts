@@ -7,7 +7,7 @@ import { HubClient, type HubListing } from './hub-client.ts';
 import { HubError } from './hub-error.ts';
 import { HubHttp } from './hub-http.ts';
 import type { HubClock, HubSettings } from './hub-settings.ts';
-import { type CachedRepo, describeAbsence, findSnapshot, type HubSnapshot } from './hub-snapshot.ts';
+import { type CachedRepo, describeAbsence, findCommit, findSnapshot, type HubSnapshot } from './hub-snapshot.ts';
 import { type HubKind, isCommit, parseHubSource } from './hub-source.ts';
 import { RepoCache } from './repo-cache.ts';
 import { withRepoLock } from './repo-lock.ts';
@@ -41,6 +41,14 @@ export class HubStore {
    * Rejects with HubError, or with the signal's reason.
    */
   async resolve(kind: HubKind | undefined, source: string, options: ResolveOptions = {}): Promise<HubSnapshot> {
+    try {
+      return await this.find(kind, source, options);
+    } catch (error) {
+      throw asDiskError(error, this.settings.cacheDir);
+    }
+  }
+
+  private async find(kind: HubKind | undefined, source: string, options: ResolveOptions): Promise<HubSnapshot> {
     const asked = parseHubSource(source, kind);
     const repo = { cache: new RepoCache(this.settings.cacheDir, asked), asked, kind };
     const here = await findSnapshot(repo);
@@ -91,13 +99,25 @@ export class HubStore {
     const { cache } = repo;
     const onWait = (): void => onNotice?.(`Waits for another process that fetches files of ${repo.asked.repo}.`);
     const parts = { ...repo, client, clock, freeBytes, signal, onProgress };
-    try {
-      await mkdir(cache.folder, { recursive: true });
-      return await withRepoLock(cache, { clock, signal, onWait }, () => new SnapshotFetch(parts, listing).run());
-    } catch (error) {
-      throw asDiskError(error, cache.cacheDir);
+    const here = await findCommit(repo, listing);
+    if (here !== undefined) {
+      // a cache that others filled may be one that this user cannot write
+      await noteCommit(repo, listing).catch(() => {});
+      return here;
     }
+    await mkdir(cache.folder, { recursive: true });
+    return withRepoLock(cache, { clock, signal, onWait }, async () => {
+      const snapshot = await new SnapshotFetch(parts, listing).run();
+      await noteCommit(repo, listing);
+      return snapshot;
+    });
   }
+}
+
+/** So that the cache alone says what the revision is, and whether all of it is here. */
+async function noteCommit({ cache, asked }: CachedRepo, listing: HubListing): Promise<void> {
+  await cache.noteListing(listing);
+  await cache.noteCommit(asked.revision, listing.commit);
 }
 
 function asDiskError(cause: unknown, cacheDir: string): unknown {

@@ -71,6 +71,7 @@ export class RepoCache {
   }
 
   async noteListing({ commit, names }: HubListing): Promise<void> {
+    if ((await readObject(this.listingOf(commit))) !== undefined) return;
     const path = this.listingOf(commit);
     await mkdir(dirname(path), { recursive: true });
     await writeWholeFile(path, (file) => file.writeFile(JSON.stringify({ names })));

@@ -67,8 +67,6 @@ export class SnapshotFetch {
       );
     }
     await this.fetch([...choice.large, ...shards]);
-    await cache.noteListing(this.listing);
-    await cache.noteCommit(asked.revision, commit);
     const files = [...choice.small, ...choice.large, ...shards];
     return toSnapshot(this.parts, commit, { kind: choice.kind, files });
   }

@@ -1,6 +1,6 @@
 /** What is fetched, where it is kept, and when the hub is asked. */
 import assert from 'node:assert/strict';
-import { mkdir, readdir, readFile, readlink, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, readlink, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { findFile } from '../../../src/storage/bounded-file.ts';
@@ -169,6 +169,17 @@ test('what huggingface_hub has fetched is used, whole or in part', async (t) => 
   assert.deepEqual(place.hub.asked(/^store/), []);
   assert.equal(await readlink(join(folder, 'model.safetensors')), `../../blobs/${weights}`);
   assert.equal(folder, join(repository, 'snapshots', commit));
+});
+
+test('a cache that takes no files does for what is in it', async (t) => {
+  const place = await makeHubPlace(t);
+  place.hub.add({ repo: 'owner/name', files: modelFiles, revisions: ['main', 'v1'] });
+  const found = await place.open().resolve('model', 'hub:owner/name');
+  // names that are folders cannot be written, whoever tries: neither a lock nor a note
+  await rm(join(place.cacheDir, '.locks'), { recursive: true });
+  await writeFile(join(place.cacheDir, '.locks'), '');
+  await mkdir(join(place.cacheDir, 'models--owner--name', 'refs', 'v1', 'x'), { recursive: true });
+  assert.deepEqual(await place.open().resolve('model', 'hub:owner/name@v1'), found);
 });
 
 test('a token is sent to the hub alone, from the environment or its file', async (t) => {
