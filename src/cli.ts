@@ -51,12 +51,18 @@ async function main(): Promise<void> {
     return runSwapCommand({ rounds, seed, modelSource: folder, adaptersFolder });
   }
   if (command === 'serve') return serve();
-  const isBench = command === 'bench' && values.protocol && folder !== undefined && values.precision === 'fp32';
-  if (isBench) {
+  const { precision } = values;
+  if (
+    command === 'bench' &&
+    values.protocol &&
+    folder !== undefined &&
+    (precision === 'fp32' || precision === 'int8')
+  ) {
     return serveBenchProtocol({
       modelFolder: folder,
       adaptersFolder: values.adapters,
       threadCount: Number(values.threads),
+      precision,
       version: readVersion(),
     });
   }

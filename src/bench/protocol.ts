@@ -14,6 +14,7 @@ import { targetsOf } from '../runtime/lora/lora-targets.ts';
 import type { LoraWeights } from '../runtime/lora/lora-weights.ts';
 import { loadRunner } from '../runtime/models/load-runner.ts';
 import { type ModelFiles, readModelFiles } from '../runtime/models/model-files.ts';
+import type { Precision } from '../runtime/models/served-model.ts';
 import { readAdapter } from '../runtime/peft/read-adapter.ts';
 
 interface AskedRow {
@@ -123,13 +124,14 @@ export interface BenchOptions {
   /** Folder of PEFT folders that requests name; absent: no request names any. */
   readonly adaptersFolder: string | undefined;
   readonly threadCount: number;
+  readonly precision: Precision;
   /** Of this program. */
   readonly version: string;
 }
 
 /** Serves the protocol over a model folder until stdin ends or `{"quit":true}` comes. */
 export async function serveBenchProtocol(options: BenchOptions): Promise<void> {
-  const { modelFolder, adaptersFolder, threadCount, version } = options;
+  const { modelFolder, adaptersFolder, threadCount, precision, version } = options;
   const path = resolve(modelFolder);
   const parent = dirname(path);
   const files = await readModelFiles(`dir:${basename(path)}`, { embedded: parent, models: parent });
@@ -137,11 +139,11 @@ export async function serveBenchProtocol(options: BenchOptions): Promise<void> {
   const known = new Set(adapters.keys());
   const targets = targetsOf(adapters.values());
   const { folder, config } = files;
-  const { runner } = await loadRunner({ modelFolder: folder, config, threadCount, targets }, () => {});
+  const { runner } = await loadRunner({ modelFolder: folder, config, threadCount, precision, targets }, () => {});
   for (const [name, weights] of adapters) runner.addAdapter(name, weights);
   const say = (message: object): void => console.log(JSON.stringify(message));
   await run(runner, [{ sourceIds: [5, 6, 7, 1], newTokens: 4 }], 1, 1);
-  say({ ready: true, name: 'GistQL', version, precision: 'fp32' });
+  say({ ready: true, name: 'GistQL', version, precision });
   for await (const line of createInterface({ input: process.stdin })) {
     const request = JSON.parse(line) as ProtocolRequest & { readonly quit?: boolean };
     if (request.quit === true) break;

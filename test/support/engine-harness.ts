@@ -8,9 +8,8 @@ import { Engine, type EngineOptions } from '../../src/runtime/engine/engine.ts';
 import type { GenerationOutput, RequestPriority } from '../../src/runtime/engine/generation-request.ts';
 import type { ModelRunner } from '../../src/runtime/engine/model-runner.ts';
 import type { StepTrace } from '../../src/runtime/engine/step-plan.ts';
-import type { LoraTargets } from '../../src/runtime/graph/lora.ts';
 import type { WeightedAdapter } from '../../src/runtime/lora/lora-weights.ts';
-import { loadRunner as loadModelRunner } from '../../src/runtime/models/load-runner.ts';
+import { type LoadOptions, loadRunner as loadModelRunner } from '../../src/runtime/models/load-runner.ts';
 import { type ModelFiles, readModelFiles } from '../../src/runtime/models/model-files.ts';
 
 export interface Asked {
@@ -27,7 +26,7 @@ export interface Asked {
 export async function loadRunner(
   parent: string,
   name: string,
-  options: { readonly screened?: boolean; readonly targets?: LoraTargets } = {},
+  options: Partial<Pick<LoadOptions, 'screened' | 'targets' | 'precision'>> = {},
 ): Promise<{ runner: ModelRunner; files: ModelFiles; warnings: readonly string[] }> {
   const files = await readModelFiles(`dir:${name}`, { embedded: parent, models: parent });
   const { folder: modelFolder, config } = files;

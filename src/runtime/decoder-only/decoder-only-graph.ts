@@ -14,10 +14,12 @@ import {
   type SectionView,
 } from '../graph/attention.ts';
 import { GraphBuilder, type Value } from '../graph/graph-builder.ts';
-import { linear, type Stream, splitLast } from '../graph/layers.ts';
+import { type Stream, splitLast } from '../graph/layers.ts';
 import { type AdaptableGraph, type LoraTargets, RowLora } from '../graph/lora.ts';
+import { createProducts, type MatrixProducts } from '../graph/matrix-products.ts';
 import type { LinearModule } from '../models/linear-module.ts';
 import type { DecoderOnlyConfig } from '../models/model-config.ts';
+import type { WeightRange } from '../quantization/quantize-rows.ts';
 import { floatTensor } from '../tensor.ts';
 import type { DecoderOnlyLayers, DecoderOnlyWeights, LayerParts } from './decoder-only-layers.ts';
 import type { DecoderOnlyParameters } from './decoder-only-parameters.ts';
@@ -30,13 +32,14 @@ class ConstantWeights implements DecoderOnlyWeights {
   constructor(
     private readonly graph: GraphBuilder,
     private readonly tensors: ReadonlyMap<string, Float32Array>,
+    private readonly multiply: MatrixProducts,
   ) {}
 
   products(x: Value, modules: readonly LinearModule[]): Value[] {
     const { graph } = this;
     const [{ path, inSize }] = modules as readonly [LinearModule];
     const data = this.data(`${path}.weight`);
-    const y = linear(graph, x, graph.weight(path, floatTensor(data, [data.length / inSize, inSize])));
+    const y = this.multiply.product(x, path, data, inSize);
     if (modules.length === 1) return [y];
     return splitLast(
       graph,
@@ -74,11 +77,17 @@ export function buildDecoderOnlyGraph(
   config: DecoderOnlyConfig,
   { tensors }: DecoderOnlyParameters,
   targets: LoraTargets,
+  range?: WeightRange,
 ): AdaptableGraph {
   const graph = new GraphBuilder(`${config.family}-decoder`);
   const lora = new RowLora(graph, targets);
   const embeddings = graph.input('token_embeddings', 'float32', ['rows', config.hiddenSize]);
-  const layers = layersOf({ graph, config, lora, weights: new ConstantWeights(graph, tensors) });
+  const layers = layersOf({
+    graph,
+    config,
+    lora,
+    weights: new ConstantWeights(graph, tensors, createProducts(graph, range)),
+  });
   const sizes = graph.input('section_sizes', 'int64', [2]);
   const names = ['singles', 'groups'] as const;
   const sections = names.map((name) => declareSection(graph, name, config));

@@ -1,11 +1,11 @@
 /** Makes a decoder-only model's runner from its files. */
 import {
-  bytesOfParameters,
   countTensors,
+  graphBytes,
   type LoadContext,
   type LoadedRunner,
+  openEnds,
   openGraph,
-  openHeads,
 } from '../models/load-context.ts';
 import type { DecoderOnlyConfig } from '../models/model-config.ts';
 import { countElements } from '../models/tensor-catalog.ts';
@@ -15,14 +15,15 @@ import { DecoderOnlyRunner } from './decoder-only-runner.ts';
 import { checkDecoderOnlyTensors, decoderOnlyTensorShapes } from './decoder-only-tensors.ts';
 
 export async function openDecoderOnly(config: DecoderOnlyConfig, context: LoadContext): Promise<LoadedRunner> {
-  const { files, targets, memory, threadCount, onProgress } = context;
+  const { files, targets, memory, threadCount, range, onProgress } = context;
   const warnings = checkDecoderOnlyTensors(config, files);
   const parameters = await readDecoderOnlyParameters(config, files, countTensors(context));
   const { embeddings, positionEmbeddings, head } = parameters;
   onProgress('decoder', 0);
-  const decoder = await openGraph(buildDecoderOnlyGraph(config, parameters, targets), context);
-  const { heads, extraBytes } = await openHeads(head, embeddings, config.hiddenSize, context);
-  const runner = new DecoderOnlyRunner(config, { decoder, heads, embeddings, positionEmbeddings, memory, threadCount });
+  const decoder = await openGraph(buildDecoderOnlyGraph(config, parameters, targets, range), context);
+  const { heads, table, byteLength } = await openEnds(head, embeddings, config.hiddenSize, context);
+  const runner = new DecoderOnlyRunner(config, { decoder, heads, table, positionEmbeddings, memory, threadCount });
   const parameterCount = countElements(decoderOnlyTensorShapes(config));
-  return { runner, parameterCount, memoryBytes: bytesOfParameters(parameterCount) + extraBytes, warnings };
+  const inner = parameterCount - (config.tiedHead ? 1 : 2) * embeddings.length;
+  return { runner, parameterCount, memoryBytes: graphBytes(inner, context) + byteLength, warnings };
 }

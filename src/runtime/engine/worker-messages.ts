@@ -4,6 +4,7 @@ import type { TokensAppended } from '../decoding/decoding-strategy.ts';
 import type { LoraTargets } from '../graph/lora.ts';
 import type { LoraWeights } from '../lora/lora-weights.ts';
 import type { ModelConfig } from '../models/model-config.ts';
+import type { Precision } from '../models/served-model.ts';
 import type { PieceVocabulary } from '../tokenizer/text-tail.ts';
 import type { TransferredError } from '../transfer-error.ts';
 import type { EmbeddingLayer } from './engine-client.ts';
@@ -18,6 +19,7 @@ export interface ModelSetup {
   /** What texts are made of, for stop strings. */
   readonly vocabulary: PieceVocabulary;
   readonly threadCount: number;
+  readonly precision: Precision;
   readonly scheduler: SchedulerOptions;
   /** Whether each step is reported. */
   readonly traceSteps: boolean;

@@ -16,6 +16,7 @@ import type {
 import type { StepPlan } from '../engine/step-plan.ts';
 import type { HeadShape } from '../graph/attention.ts';
 import type { AdaptedModule } from '../graph/lora.ts';
+import { ROW_ZEROS, rowZeros } from '../graph/quantized-linear.ts';
 import type { AdapterCombination } from '../lora/adapter-combination.ts';
 import type { AdapterMemory } from '../lora/adapter-memory.ts';
 import type { AdapterUnits } from '../lora/adapter-units.ts';
@@ -27,7 +28,7 @@ import { WorkerAdapters } from '../lora/worker-adapters.ts';
 import type { RowHeads } from '../output-head/row-heads.ts';
 import type { Session, SessionOutputs } from '../session.ts';
 import { intTensor, longTensor, type TensorValue } from '../tensor.ts';
-import { EmbeddingTable } from './embedding-table.ts';
+import type { EmbeddingTable } from './embedding-table.ts';
 import type { ModelConfig } from './model-config.ts';
 
 /** A session and which of its matrices take adapters. */
@@ -39,8 +40,7 @@ export interface AdaptableSession {
 export interface BatchRunnerParts {
   readonly decoder: AdaptableSession;
   readonly heads: RowHeads;
-  /** [vocabulary, d] */
-  readonly embeddings: Float32Array;
+  readonly table: EmbeddingTable;
   readonly memory: AdapterMemory;
   /** Of each session. */
   readonly threadCount: number;
@@ -77,7 +77,7 @@ export abstract class BatchRunner implements ModelRunner {
     private readonly parts: BatchRunnerParts,
     private readonly shape: BatchShape,
   ) {
-    this.table = new EmbeddingTable(parts.embeddings, model.hiddenSize);
+    this.table = parts.table;
     this.rowFactors = new UnitStack(parts.decoder.adapted, parts.memory.stackBytes);
   }
 
@@ -146,6 +146,7 @@ export abstract class BatchRunner implements ModelRunner {
     const { singleCount, groups, adapters } = rows;
     const all: Record<string, TensorValue> = { ...feeds };
     all.section_sizes = longTensor([singleCount, adapters.length - singleCount]);
+    all[ROW_ZEROS] = rowZeros(adapters.length);
     feedGroups(all, groups, this.shape.heads);
     this.feedAdapters(all, adapters);
     return this.parts.decoder.session.run(all, outputNames);

@@ -1,12 +1,15 @@
 /** What each family's loader is given, and what all of them make alike. */
 import type { ModelRunner } from '../engine/model-runner.ts';
 import type { AdaptableGraph, LoraTargets } from '../graph/lora.ts';
+import type { QuantizedMatrix } from '../graph/quantized-linear.ts';
 import type { AdapterMemory } from '../lora/adapter-memory.ts';
 import { AdaptedHead } from '../output-head/adapted-head.ts';
 import { OutputHead } from '../output-head/output-head.ts';
 import { RowHeads } from '../output-head/row-heads.ts';
+import { dequantizedRows, quantizeRows, type WeightRange } from '../quantization/quantize-rows.ts';
 import { Session } from '../session.ts';
 import type { AdaptableSession } from './batch-runner.ts';
+import { ByteTable, type EmbeddingTable, FloatTable } from './embedding-table.ts';
 import type { TensorCatalog, TensorSource } from './tensor-catalog.ts';
 
 export interface LoadContext {
@@ -14,6 +17,8 @@ export interface LoadContext {
   readonly targets: LoraTargets;
   readonly memory: AdapterMemory;
   readonly threadCount: number;
+  /** Of 8-bit weights; undefined: float32. */
+  readonly range?: WeightRange | undefined;
   /** As in OutputHeadOptions. */
   readonly screened?: boolean;
   readonly onProgress: (stage: string, share: number) => void;
@@ -48,28 +53,58 @@ export async function openGraph(
   return { session: await Session.create(model, { threadCount }), adapted };
 }
 
-export interface OpenedHeads {
+/** A model's two ends. */
+export interface OpenedEnds {
+  readonly table: EmbeddingTable;
   readonly heads: RowHeads;
-  /** Beside the weights that are counted once: what screening takes, and what is there twice. */
-  readonly extraBytes: number;
+  /** Of both. */
+  readonly byteLength: number;
 }
 
 /** `head` [vocabulary, size]: the same array as `embeddings` when it is tied. */
-export async function openHeads(
+export function openEnds(
   head: Float32Array,
   embeddings: Float32Array,
   size: number,
   context: LoadContext,
-): Promise<OpenedHeads> {
+): Promise<OpenedEnds> {
   context.onProgress('head', 0);
-  const isTied = head === embeddings;
-  const own = await OutputHead.create(head, size, { ...context, isShared: isTied });
-  const adapted = new AdaptedHead(own, head, size, context);
-  // rows lie in JavaScript too: the table that a tied head's session packed a copy of, the head that is screened
-  const isTwice = isTied ? !own.isInPlace : own.screenBytes > 0;
-  return { heads: new RowHeads(own, adapted, size), extraBytes: own.screenBytes + (isTwice ? head.byteLength : 0) };
+  const { range } = context;
+  if (range === undefined) return openFloatEnds(head, embeddings, size, context);
+  return openByteEnds(quantizeRows(head, size, range), new ByteTable(embeddings, size), size, context);
 }
 
-export function bytesOfParameters(count: number): number {
-  return count * FLOAT_BYTES;
+async function openFloatEnds(
+  head: Float32Array,
+  embeddings: Float32Array,
+  size: number,
+  context: LoadContext,
+): Promise<OpenedEnds> {
+  const isTied = head === embeddings;
+  const own = await OutputHead.create(head, size, { ...context, isShared: isTied });
+  const adapted = new AdaptedHead(own, () => head, head.length / size, size, context);
+  const table = new FloatTable(embeddings, size);
+  // beside the table: what the session packed, the 8-bit copy, and rows of an untied head that is screened
+  const packed = own.isInPlace ? 0 : head.byteLength;
+  const rows = !isTied && own.screenBytes > 0 ? head.byteLength : 0;
+  const byteLength = table.byteLength + packed + own.screenBytes + rows;
+  return { table, heads: new RowHeads(own, adapted, size), byteLength };
+}
+
+async function openByteEnds(
+  head: QuantizedMatrix,
+  table: ByteTable,
+  size: number,
+  context: LoadContext,
+): Promise<OpenedEnds> {
+  const own = await OutputHead.createInteger(head, context);
+  const adapted = new AdaptedHead(own, () => dequantizedRows(head), head.scales.length, size, context);
+  // once in the session, once for adapters that bring a head of their own
+  const byteLength = table.byteLength + 2 * head.weights.byteLength;
+  return { table, heads: new RowHeads(own, adapted, size), byteLength };
+}
+
+/** Bytes of the weights that graphs hold, of `count` parameters that are not the model's ends. */
+export function graphBytes(count: number, { range }: LoadContext): number {
+  return count * (range === undefined ? FLOAT_BYTES : 1);
 }

@@ -3,16 +3,20 @@ import { openDecoderOnly } from '../decoder-only/open-decoder-only.ts';
 import type { LoraTargets } from '../graph/lora.ts';
 import { type AdapterMemory, defaultAdapterMemory } from '../lora/adapter-memory.ts';
 import { noTargets } from '../lora/lora-targets.ts';
+import { finestExactRange } from '../quantization/exact-range.ts';
 import { openT5 } from '../t5/open-t5.ts';
 import type { LoadContext, LoadedRunner } from './load-context.ts';
 import type { ModelConfig } from './model-config.ts';
 import { withModelErrors } from './model-files.ts';
 import { openModelWeights } from './model-weights.ts';
+import type { Precision } from './served-model.ts';
 
 export interface LoadOptions {
   readonly modelFolder: string;
   readonly config: ModelConfig;
   readonly threadCount: number;
+  /** Default: float32. */
+  readonly precision?: Precision;
   /** The matrices that adapters may change; absent: none. */
   readonly targets?: LoraTargets;
   /** Default: `defaultAdapterMemory`. */
@@ -22,13 +26,21 @@ export interface LoadOptions {
 }
 
 export function loadRunner(
-  { modelFolder, config, targets = noTargets, memory = defaultAdapterMemory, ...options }: LoadOptions,
+  {
+    modelFolder,
+    config,
+    targets = noTargets,
+    memory = defaultAdapterMemory,
+    precision = 'fp32',
+    ...options
+  }: LoadOptions,
   onProgress: LoadContext['onProgress'],
 ): Promise<LoadedRunner> {
   return withModelErrors(async () => {
     const files = await openModelWeights(modelFolder, config);
     try {
-      const context = { files, targets, memory, onProgress, ...options };
+      const range = precision === 'int8' ? await finestExactRange(options.threadCount) : undefined;
+      const context = { files, targets, memory, onProgress, range, ...options };
       return config.family === 't5' ? await openT5(config, context) : await openDecoderOnly(config, context);
     } finally {
       await files.close();

@@ -4,11 +4,11 @@ import type { Clock } from '../engine/clock.ts';
 import type { SchedulerOptions } from '../engine/scheduler.ts';
 import { SupervisedEngine, type SupervisorEvent } from '../engine/supervised-engine.ts';
 import { type StartOptions, WorkerEngineClient } from '../engine/worker-engine-client.ts';
+import type { ModelSetup } from '../engine/worker-messages.ts';
 import { RuntimeError } from '../errors.ts';
 import { HuggingFaceTokenizer } from '../tokenizer/hugging-face-tokenizer.ts';
-import type { ModelConfig } from './model-config.ts';
 import { type ModelDirectories, readModelFiles } from './model-files.ts';
-import type { LoadModelRequest, ModelAdapters, ModelDirectory, ServedModel } from './served-model.ts';
+import type { LoadModelRequest, ModelAdapters, ModelDirectory, Precision, ServedModel } from './served-model.ts';
 
 export interface RegistryOptions {
   readonly directories: ModelDirectories;
@@ -64,16 +64,12 @@ export class ModelRegistry implements ModelDirectory {
       const message = `Expected id to be letters, digits, '.', '_' and '-', ${JSON.stringify(id)} came.`;
       throw new RuntimeError('BAD_USER_INPUT', message, { argument: 'id' });
     }
-    if (precision !== 'fp32') {
-      const message = 'precision cannot be honoured: this build runs FP32 only. Leave it out or ask for FP32.';
-      throw new RuntimeError('UNSUPPORTED_ARGUMENT', message, { argument: 'precision' });
-    }
     if (this.models.has(id) || this.loading.has(id)) {
       throw new RuntimeError('CONFLICT', `Expected a new id, ${id} is taken. Unload it first or choose another.`);
     }
     this.loading.add(id);
     try {
-      const model = await this.open(id, source);
+      const model = await this.open(id, source, precision);
       await this.options.adapters.modelLoaded(model);
       this.models.set(id, model);
       if (makeDefault || this.defaultModelId === undefined) this.defaultModelId = id;
@@ -98,7 +94,7 @@ export class ModelRegistry implements ModelDirectory {
     await Promise.all([...this.models.keys()].map((id) => this.unload(id)));
   }
 
-  private async open(id: string, source: string): Promise<ServedModel> {
+  private async open(id: string, source: string, precision: Precision): Promise<ServedModel> {
     const { directories, maxInputTokens, scheduler } = this.options;
     const files = await readModelFiles(source, directories);
     const tokenizer = await HuggingFaceTokenizer.parse(files.tokenizerJson);
@@ -108,7 +104,7 @@ export class ModelRegistry implements ModelDirectory {
       throw new RuntimeError('INVALID_MODEL', message);
     }
     const config = { ...files.config, maxInputTokens: Math.min(files.config.maxInputTokens, maxInputTokens) };
-    const { engine, facts } = await this.startEngine(id, files.folder, config, tokenizer);
+    const { engine, facts } = await this.startEngine(id, tokenizer, { modelFolder: files.folder, config, precision });
     for (const warning of facts.warnings) this.options.onWarning?.(id, warning);
     return {
       id,
@@ -121,7 +117,7 @@ export class ModelRegistry implements ModelDirectory {
       tokenizer,
       engine,
       maxRows: scheduler.maxRows,
-      precision: 'fp32',
+      precision,
       device: 'cpu',
       parameterCount: facts.parameterCount,
       memoryBytes: facts.memoryBytes,
@@ -129,10 +125,14 @@ export class ModelRegistry implements ModelDirectory {
     };
   }
 
-  private startEngine(id: string, modelFolder: string, config: ModelConfig, { vocabulary }: HuggingFaceTokenizer) {
+  private startEngine(
+    id: string,
+    { vocabulary }: HuggingFaceTokenizer,
+    model: Pick<ModelSetup, 'modelFolder' | 'config' | 'precision'>,
+  ) {
     const { threadCount, scheduler, engine, onProgress, onWorker, stopping, clock } = this.options;
     const traceSteps = engine.onStep !== undefined;
-    const setup = { modelFolder, config, vocabulary, threadCount, scheduler, traceSteps };
+    const setup = { ...model, vocabulary, threadCount, scheduler, traceSteps };
     const options = {
       ...engine,
       onProgress: (stage: string, share: number): void => onProgress?.(id, stage, share),

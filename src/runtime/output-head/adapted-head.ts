@@ -40,20 +40,19 @@ export class AdaptedHead {
   private opened: Promise<HeadSessions> | undefined;
   private readonly heads: CombinationCache<BlendedHead>;
   private readonly factors: RunFactors;
-  private readonly vocabularySize: number;
 
   constructor(
     private readonly own: OutputHead,
-    /** The model's own head, [vocabulary, size]. */
-    head: Float32Array,
+    /** Returns the model's own head, [vocabulary, size]. */
+    ownHead: () => Float32Array,
+    private readonly vocabularySize: number,
     private readonly size: number,
     private readonly options: AdaptedHeadOptions,
   ) {
     const { factorBytes, headBytes } = options.memory;
-    this.vocabularySize = head.length / size;
     const module = { path: HEAD_PATH, inSize: size, outSize: this.vocabularySize, hasGain: true };
     this.factors = new RunFactors([module], factorBytes);
-    this.heads = new CombinationCache(headBytes, (combination) => new BlendedHead(head, combination));
+    this.heads = new CombinationCache(headBytes, (combination) => new BlendedHead(ownHead(), combination));
   }
 
   /** Bytes of factors and heads that are kept. */

@@ -9,12 +9,13 @@
  */
 import { GraphBuilder, type Value } from '../graph/graph-builder.ts';
 import type { OnnxModel } from '../graph/model-proto.ts';
+import { integerProduct, type QuantizedMatrix, ROW_ZERO } from '../graph/quantized-linear.ts';
+import { finestExactRange } from '../quantization/exact-range.ts';
+import { quantizeRows, type RoundingNorms, roundingNorms } from '../quantization/quantize-rows.ts';
 import { Session } from '../session.ts';
-import { byteTensor, floatTensor } from '../tensor.ts';
-import { type QuantizedHead, quantizeHead, WEIGHT_RANGES, type WeightRange } from './quantized-head.ts';
+import { byteTensor } from '../tensor.ts';
 
 const LARGEST_STATE = 127;
-const STATE_ZERO = 128;
 /** Ids that the 8-bit head lists for each row; more cost more to select than they save. */
 const LISTED = 64;
 /** Half a unit in the last place of float32, relative. */
@@ -61,18 +62,11 @@ interface ListedLogits {
  * Inputs: states [r, d], uint8 around 128. Outputs: logits and ids [r, listed], best first; the logits in units of the
  * row's own scale, which does not change their order.
  */
-function buildScreen({ weights, scales }: Pick<QuantizedHead, 'weights' | 'scales'>, size: number): OnnxModel {
+function buildScreen(matrix: QuantizedMatrix, size: number): OnnxModel {
   const graph = new GraphBuilder('head-screen');
-  const vocabularySize = scales.length;
+  const vocabularySize = matrix.scales.length;
   const states = graph.input('states', 'uint8', ['rows', size]);
-  const logits = graph.node('MatMulIntegerToFloat', [
-    states,
-    graph.weight('weights', byteTensor(weights, [size, vocabularySize])),
-    graph.weight('state_scale', floatTensor(new Float32Array([1]), [])),
-    graph.weight('weight_scales', floatTensor(scales, [vocabularySize])),
-    graph.weight('state_zero', byteTensor(new Uint8Array([STATE_ZERO]), [])),
-    graph.weight('weight_zero', byteTensor(new Int8Array(1), [])),
-  ]);
+  const logits = integerProduct(graph, states, 'weights', matrix);
   const listed = Math.min(LISTED, vocabularySize);
   const best = graph.nodeWithOutputs(
     'TopK',
@@ -83,55 +77,6 @@ function buildScreen({ weights, scales }: Pick<QuantizedHead, 'weights' | 'scale
   graph.output(best[0], 'logits', 'float32', ['rows', listed]);
   graph.output(graph.node('Cast', [best[1]], { to: 6 }), 'ids', 'int32', ['rows', listed]);
   return graph.build();
-}
-
-/** Weights [size, size] of a range whose sums are as large as they get, wherever a kernel looks for a weight's neighbour. */
-function extremeWeights({ single, pair }: WeightRange, size: number): Int8Array {
-  const [large, small] = [single, Math.min(single, pair + 1 - single)];
-  const half = Math.min(single, Math.ceil(pair / 2));
-  const patterns = [
-    [large, small, large, small],
-    [small, large, small, large],
-    [large, small, small, large],
-    [half, half, half, half],
-  ];
-  const columns = patterns.flatMap((pattern) => [pattern, pattern.map((weight) => -weight)]);
-  return Int8Array.from({ length: size * size }, (_, index) => {
-    const column = columns[index % columns.length] as readonly number[];
-    return column[Math.floor(index / size) % column.length] as number;
-  });
-}
-
-/** Asks the processor whether sums of weights in this range are exact. */
-async function isExact(range: WeightRange, threadCount: number): Promise<boolean> {
-  const size = LISTED;
-  const weights = extremeWeights(range, size);
-  const session = await Session.create(buildScreen({ weights, scales: new Float32Array(size).fill(1) }, size), {
-    threadCount,
-  });
-  const sums = Array.from({ length: size }, (_, id) => {
-    let sum = 0;
-    for (let row = 0; row < size; row++) sum += (255 - STATE_ZERO) * (weights[row * size + id] as number);
-    return sum;
-  });
-  try {
-    // a single row and several take different kernels
-    for (const rows of [1, 16]) {
-      const states = byteTensor(new Uint8Array(rows * size).fill(255), [rows, size]);
-      const outputs = await session.run({ states }, ['logits', 'ids']);
-      const logits = outputs.floats('logits');
-      if (outputs.ints('ids').some((id, place) => logits[place] !== sums[id])) return false;
-    }
-    return true;
-  } finally {
-    await session.dispose();
-  }
-}
-
-async function finestExactRange(threadCount: number): Promise<WeightRange> {
-  const [whole, pairs, coarsest] = WEIGHT_RANGES;
-  if (await isExact(whole, threadCount)) return whole;
-  return (await isExact(pairs, threadCount)) ? pairs : coarsest;
 }
 
 export class HeadScreen {
@@ -147,7 +92,7 @@ export class HeadScreen {
     private readonly session: Session,
     private readonly head: Float32Array,
     private readonly size: number,
-    private readonly norms: Pick<QuantizedHead, 'errorNorms' | 'norms'>,
+    private readonly norms: RoundingNorms,
   ) {
     this.largestErrorNorm = norms.errorNorms.reduce((largest, norm) => Math.max(largest, norm), 0);
     this.largestNorm = norms.norms.reduce((largest, norm) => Math.max(largest, norm), 0);
@@ -155,10 +100,9 @@ export class HeadScreen {
 
   /** `head` [vocabulary, size] is kept, not copied. */
   static async create(head: Float32Array, size: number, threadCount: number): Promise<HeadScreen> {
-    const quantized = quantizeHead(head, size, await finestExactRange(threadCount));
+    const quantized = quantizeRows(head, size, await finestExactRange(threadCount));
     const session = await Session.create(buildScreen(quantized, size), { threadCount });
-    const { errorNorms, norms } = quantized;
-    return new HeadScreen(session, head, size, { errorNorms, norms });
+    return new HeadScreen(session, head, size, roundingNorms(head, size, quantized));
   }
 
   /** Whether screening so many rows is likely to save more than it costs. It changes when answers come, never what they are. */
@@ -266,7 +210,7 @@ function quantizeState(state: Float32Array, bytes: Uint8Array): QuantizedState {
     const value = state[index] as number;
     const rounded = Math.floor(value * units + 0.5);
     const error = value - rounded * scale;
-    bytes[index] = rounded + STATE_ZERO;
+    bytes[index] = rounded + ROW_ZERO;
     squares += value * value;
     errors += error * error;
   }

@@ -6,6 +6,7 @@ import type { RowNeeds, RowScores } from '../decoding/decoding-strategy.ts';
 import { GraphBuilder, type Value } from '../graph/graph-builder.ts';
 import { linear } from '../graph/layers.ts';
 import type { OnnxModel } from '../graph/model-proto.ts';
+import { integerProduct, type QuantizedMatrix, ROW_ZEROS, RowQuantizer, rowZeros } from '../graph/quantized-linear.ts';
 import { type Feeds, Session } from '../session.ts';
 import { floatTensor, longTensor } from '../tensor.ts';
 import { declareScores, gatherRows, runScores } from './head-scores.ts';
@@ -45,6 +46,16 @@ function buildHead(head: Float32Array, size: number, inPlace: boolean): OnnxMode
   return graph.build();
 }
 
+/** As `buildHead`, with 8-bit weights; beside its inputs those of quantized rows. */
+function buildIntegerHead(head: QuantizedMatrix, size: number): OnnxModel {
+  const graph = new GraphBuilder('output-head');
+  const states = graph.input('states', 'float32', ['rows', size]);
+  const { values, scales } = new RowQuantizer(graph).quantize(states);
+  const logits = graph.node('Mul', [integerProduct(graph, values, 'head', head), scales]);
+  declareScores(graph, logits, head.scales.length);
+  return graph.build();
+}
+
 /** The large matrix on the left: there it is read as it lies, on the right it would be packed for every run. */
 function logitsInPlace(graph: GraphBuilder, states: Value, head: Value): Value {
   const columns = graph.node('Transpose', [states], { perm: [1, 0] });
@@ -70,6 +81,17 @@ export class OutputHead {
     const vocabularySize = head.length / size;
     const fixed = inPlace ? { head: floatTensor(head, [vocabularySize, size]) } : undefined;
     return new OutputHead(session, screen, size, vocabularySize, fixed);
+  }
+
+  /** An 8-bit head: all rows are its own, none is screened. */
+  static async createInteger(
+    head: QuantizedMatrix,
+    { threadCount }: Pick<OutputHeadOptions, 'threadCount'>,
+  ): Promise<OutputHead> {
+    const vocabularySize = head.scales.length;
+    const size = head.weights.length / vocabularySize;
+    const session = await Session.create(buildIntegerHead(head, size), { threadCount });
+    return new OutputHead(session, undefined, size, vocabularySize, undefined);
   }
 
   /** Bytes of the 8-bit copy, where rows are screened. */
@@ -132,7 +154,8 @@ export class OutputHead {
 
   private feeds(states: Float32Array, rows: readonly number[]): Feeds {
     const count = this.isInPlace ? Math.max(LEAST_ROWS, rows.length) : rows.length;
-    return { ...this.fixed, states: floatTensor(this.gather(states, rows, count), [count, this.size]) };
+    const own = floatTensor(this.gather(states, rows, count), [count, this.size]);
+    return { ...this.fixed, states: own, [ROW_ZEROS]: rowZeros(count) };
   }
 
   private gather(states: Float32Array, rows: readonly number[], length = rows.length): Float32Array {

@@ -18,9 +18,11 @@ import {
   type SectionView,
 } from '../graph/attention.ts';
 import { GraphBuilder, type Value } from '../graph/graph-builder.ts';
-import { linear, type Stream, splitLast } from '../graph/layers.ts';
+import { type Stream, splitLast } from '../graph/layers.ts';
 import { type AdaptableGraph, type AdaptedShape, type LoraTargets, RowLora, RunLora } from '../graph/lora.ts';
+import { createProducts, type MatrixProducts } from '../graph/matrix-products.ts';
 import type { T5Config } from '../models/model-config.ts';
+import type { WeightRange } from '../quantization/quantize-rows.ts';
 import { floatTensor } from '../tensor.ts';
 import { relativeBiasPath, T5Layers, type T5StackName, type T5Weights } from './t5-layers.ts';
 import type { T5Parameters, T5StackParameters } from './t5-parameters.ts';
@@ -31,21 +33,21 @@ class ConstantWeights implements T5Weights {
     private readonly graph: GraphBuilder,
     private readonly constants: ReadonlyMap<string, Float32Array>,
     private readonly config: T5Config,
+    private readonly multiply: MatrixProducts,
     /** Whether matrices that share an input are one product: faster for the few rows of a decode step. */
     private readonly stacked: boolean,
   ) {}
 
   products(x: Value, modules: readonly string[], { inSize, outSize }: AdaptedShape): Value[] {
-    const { graph } = this;
     const [first = ''] = modules;
     const data = this.data(first);
     if (this.stacked && modules.length > 1) {
       const sizes = modules.map(() => outSize);
-      return splitLast(graph, linear(graph, x, this.matrix(first, data, inSize)), sizes);
+      return splitLast(this.graph, this.multiply.product(x, first, data, inSize), sizes);
     }
     const size = outSize * inSize;
     return modules.map((module, part) =>
-      linear(graph, x, this.matrix(module, data.subarray(part * size, (part + 1) * size), inSize)),
+      this.multiply.product(x, module, data.subarray(part * size, (part + 1) * size), inSize),
     );
   }
 
@@ -98,13 +100,25 @@ function constantsOf(config: T5Config, { encoder, decoder }: T5Parameters): Map<
 }
 
 /**
- * Inputs: source_embeddings [b, s, d], relative_buckets [s, s], source_mask [b, 1, 1, s] (0 or -inf).
+ * Inputs: source_embeddings [b, s, d], relative_buckets [s, s], source_mask [b, 1, 1, s] (0 or -inf). `range`: of 8-bit
+ * weights; undefined: float32. b is 1 in 8 bits.
  * Outputs: states [b, s, d]; source_keys.N and source_values.N [b, H, s, dk] for every decoder layer N.
  */
-export function buildT5Encoder(config: T5Config, parameters: T5Parameters, targets: LoraTargets): AdaptableGraph {
+export function buildT5Encoder(
+  config: T5Config,
+  parameters: T5Parameters,
+  targets: LoraTargets,
+  range?: WeightRange,
+): AdaptableGraph {
   const graph = new GraphBuilder('t5-encoder');
   const lora = new RunLora(graph, targets);
-  const weights = new ConstantWeights(graph, constantsOf(config, parameters), config, false);
+  const weights = new ConstantWeights(
+    graph,
+    constantsOf(config, parameters),
+    config,
+    createProducts(graph, range, true),
+    false,
+  );
   const layers = new T5Layers(graph, config, weights, lora);
   const embeddings = graph.input('source_embeddings', 'float32', ['batch', 'source', config.hiddenSize]);
   const relativeBias = layers.relativeBias('encoder', graph.input('relative_buckets', 'int32', ['source', 'source']));
@@ -151,10 +165,21 @@ function declareT5Section(graph: GraphBuilder, name: SectionName, biasTable: Val
  * the sections' own (attention.ts).
  * Outputs: states [r, d]; new_cache [r, layers·2·H·dk] (keys, then values, of each layer).
  */
-export function buildT5Decoder(config: T5Config, parameters: T5Parameters, targets: LoraTargets): AdaptableGraph {
+export function buildT5Decoder(
+  config: T5Config,
+  parameters: T5Parameters,
+  targets: LoraTargets,
+  range?: WeightRange,
+): AdaptableGraph {
   const graph = new GraphBuilder('t5-decoder');
   const lora = new RowLora(graph, targets);
-  const weights = new ConstantWeights(graph, decoderConstants(config, parameters), config, true);
+  const weights = new ConstantWeights(
+    graph,
+    decoderConstants(config, parameters),
+    config,
+    createProducts(graph, range),
+    true,
+  );
   const layers = new T5Layers(graph, config, weights, lora);
   const { fromHeads, toHeads } = layers.shapes;
   const embeddings = graph.input('token_embeddings', 'float32', ['rows', config.hiddenSize]);

@@ -6,6 +6,7 @@ import type { DecodingStart, Prefill, StepCaches, StepScores } from '../engine/m
 import type { ScheduledRequest } from '../engine/scheduled-request.ts';
 import type { StepPlan } from '../engine/step-plan.ts';
 import { invariant } from '../errors.ts';
+import { ROW_ZEROS, rowZeros } from '../graph/quantized-linear.ts';
 import { AdapterCombination } from '../lora/adapter-combination.ts';
 import { RunFactors } from '../lora/run-factors.ts';
 import {
@@ -135,6 +136,7 @@ export class T5Runner extends BatchRunner {
         source_embeddings: floatTensor(this.table.rows(tokenIds, length), [1, length, this.config.hiddenSize]),
         relative_buckets: intTensor(this.bucketsOf(length), [length, length]),
         source_mask: floatTensor(mask, [1, 1, 1, length]),
+        [ROW_ZEROS]: rowZeros(length),
       },
       outputNames,
     );

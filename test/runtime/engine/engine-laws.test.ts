@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import type { DecodingOptions } from '../../../src/runtime/decoding/sampling-params.ts';
 import type { ModelRunner } from '../../../src/runtime/engine/model-runner.ts';
+import type { Precision } from '../../../src/runtime/models/served-model.ts';
 import type { Cleanup } from '../../support/cleanup.ts';
 import { type Asked, EngineHarness, loadRunner } from '../../support/engine-harness.ts';
 import { repositoryPath } from '../../support/oracle.ts';
@@ -41,6 +42,7 @@ interface Law {
   readonly model: string;
   /** Tokens of the longest prompt. */
   readonly longest: number;
+  readonly precision?: Precision;
   readonly place: (t: Cleanup) => Promise<{ readonly parent: string; readonly name: string }>;
 }
 
@@ -53,9 +55,17 @@ const LAWS: readonly Law[] = [
   // prompts of up to three chunks
   { model: 'GPT-2', longest: 600, place: (t) => writeTinyDecoderOnly(t, tinyGpt2) },
   { model: 'Llama', longest: 600, place: (t) => writeTinyDecoderOnly(t, tinyLlama) },
+  {
+    model: 'T5 in 8 bits',
+    longest: 122,
+    precision: 'int8',
+    place: async () => ({ parent: repositoryPath('test/fixtures'), name: 't5-gated-untied' }),
+  },
+  { model: 'GPT-2 in 8 bits', longest: 300, precision: 'int8', place: (t) => writeTinyDecoderOnly(t, tinyGpt2) },
+  { model: 'Llama in 8 bits', longest: 600, precision: 'int8', place: (t) => writeTinyDecoderOnly(t, tinyLlama) },
 ];
 
-for (const { model, longest, place } of LAWS) {
+for (const { model, longest, precision = 'fp32', place } of LAWS) {
   describe(`the engine over a tiny ${model}`, () => {
     let runner: ModelRunner;
     const requests = makeRequests(24, longest);
@@ -63,7 +73,7 @@ for (const { model, longest, place } of LAWS) {
 
     before(async () => {
       const { parent, name } = await place({ after });
-      ({ runner } = await loadRunner(parent, name));
+      ({ runner } = await loadRunner(parent, name, { precision }));
       for (const request of requests) {
         alone.set(request.id, answerOf(await EngineHarness.runAll(runner, [request]), request.id));
       }
@@ -118,7 +128,7 @@ for (const { model, longest, place } of LAWS) {
         const now = new Set(rows.map(({ requestId }) => requestId));
         gaveWay += [...before].filter((id) => !now.has(id) && !harness.outputs.has(id)).length;
         before = now;
-        if (number % 3 === 0) for (const next of coming.splice(0, 1)) harness.submit(next);
+        if (number % 2 === 0) for (const next of coming.splice(0, 1)) harness.submit(next);
       });
       for (const request of requests.filter((_, index) => isBackground(index))) {
         harness.submit({ ...request, priority: 'background' });

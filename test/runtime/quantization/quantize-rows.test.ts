@@ -1,7 +1,7 @@
-/** The 8-bit head says how far it is from the head, and its weights stay where the processor's sums are exact. */
+/** An 8-bit matrix says how far it is from its own, and its weights stay where the processor's sums are exact. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { quantizeHead, WEIGHT_RANGES } from '../../../src/runtime/output-head/quantized-head.ts';
+import { quantizeRows, roundingNorms, WEIGHT_RANGES } from '../../../src/runtime/quantization/quantize-rows.ts';
 import { seededNumbers } from '../../support/seeded-numbers.ts';
 
 const SEED = 20261125;
@@ -26,7 +26,9 @@ for (const [index, range] of WEIGHT_RANGES.entries()) {
   ] as const) {
     test(`range ${index}, rows of ${size}: weights stay in it, norms and errors are those of the rows`, () => {
       const head = makeHead(vocabularySize, size);
-      const { weights, scales, errorNorms, norms } = quantizeHead(head, size, range);
+      const quantized = quantizeRows(head, size, range);
+      const { weights, scales } = quantized;
+      const { errorNorms, norms } = roundingNorms(head, size, quantized);
       for (let id = 0; id < vocabularySize; id++) {
         const rounded = Array.from({ length: size }, (_, column) => weights[column * vocabularySize + id] as number);
         const row = Array.from(head.subarray(id * size, (id + 1) * size));

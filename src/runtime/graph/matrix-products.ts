@@ -1,0 +1,55 @@
+/** Products with the matrices that a graph holds, in float32 or in 8 bits. */
+import { quantizeRows, type WeightRange } from '../quantization/quantize-rows.ts';
+import { floatTensor } from '../tensor.ts';
+import type { GraphBuilder, Value } from './graph-builder.ts';
+import { linear } from './layers.ts';
+import { integerProduct, RowQuantizer } from './quantized-linear.ts';
+
+export interface MatrixProducts {
+  /** x [.., inSize] × the matrix, which lies as [outSize, inSize]. → [.., outSize] */
+  product(x: Value, name: string, matrix: Float32Array, inSize: number): Value;
+}
+
+export class FloatProducts implements MatrixProducts {
+  constructor(private readonly graph: GraphBuilder) {}
+
+  product(x: Value, name: string, matrix: Float32Array, inSize: number): Value {
+    const { graph } = this;
+    return linear(graph, x, graph.weight(name, floatTensor(matrix, [matrix.length / inSize, inSize])));
+  }
+}
+
+export class IntegerProducts implements MatrixProducts {
+  private readonly rows: RowQuantizer;
+  /** By the value that it was made of: matrices that share an input share its rows. */
+  private readonly flat = new Map<Value, Value>();
+
+  constructor(
+    private readonly graph: GraphBuilder,
+    private readonly range: WeightRange,
+    /** Whether x is [1, rows, in] rather than [rows, in]. */
+    private readonly isBatched: boolean,
+  ) {
+    this.rows = new RowQuantizer(graph);
+  }
+
+  product(x: Value, name: string, matrix: Float32Array, inSize: number): Value {
+    const { graph } = this;
+    const { values, scales } = this.rows.quantize(this.flatten(x, inSize));
+    const sums = integerProduct(graph, values, name, quantizeRows(matrix, inSize, this.range));
+    const y = graph.node('Mul', [sums, scales]);
+    return this.isBatched ? graph.node('Reshape', [y, graph.integers(1, -1, matrix.length / inSize)]) : y;
+  }
+
+  private flatten(x: Value, inSize: number): Value {
+    if (!this.isBatched) return x;
+    const flat = this.flat.get(x) ?? this.graph.node('Reshape', [x, this.graph.integers(-1, inSize)]);
+    this.flat.set(x, flat);
+    return flat;
+  }
+}
+
+/** `range`: of 8-bit weights; undefined: float32. */
+export function createProducts(graph: GraphBuilder, range: WeightRange | undefined, isBatched = false): MatrixProducts {
+  return range === undefined ? new FloatProducts(graph) : new IntegerProducts(graph, range, isBatched);
+}
