@@ -4,6 +4,7 @@ import { parseArgs } from 'node:util';
 import { runLoadCommand } from './bench/load-command.ts';
 import { serveBenchProtocol } from './bench/protocol.ts';
 import { runSwapCommand } from './bench/swap-command.ts';
+import { runDoctorCommand } from './commands/doctor-command.ts';
 import { runEvaluateCommand } from './commands/evaluate-command.ts';
 import { runFinetuneCommand } from './commands/finetune-command.ts';
 import { runPullCommand } from './commands/pull-command.ts';
@@ -14,7 +15,8 @@ const USAGE = `gistql serve                                  starts the server (
 gistql evaluate --dataset NAME --variant SPEC … measures variants on a dataset; gistql evaluate --help says more
 gistql finetune --dataset NAME --output ID …    trains an adapter or a model; gistql finetune --help says more
 gistql pull hub:OWNER/NAME                     fetches a model, adapter or dataset; gistql pull --help says more
-gistql bench --protocol [--threads N] [--adapters FOLDER] MODEL
+gistql doctor                                 says what this machine is and how fast it multiplies
+gistql bench --protocol [--threads N] [--precision fp32|int8] [--adapters FOLDER] MODEL
                                               answers benchmark requests on stdin
 gistql bench --load [--minutes 10] [--in-flight 32] [--seed 1] [MODEL]
                                               holds a server under load; MODEL: embedded:NAME or dir:NAME
@@ -26,6 +28,7 @@ async function main(): Promise<void> {
   if (name === 'evaluate') return runEvaluateCommand(rest);
   if (name === 'finetune') return runFinetuneCommand(rest);
   if (name === 'pull') return runPullCommand(rest);
+  if (name === 'doctor') return runDoctorCommand();
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: {

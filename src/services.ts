@@ -151,6 +151,7 @@ function createModels(
     scheduler: { maxRows, prefillTokens: PREFILL_TOKENS, timeSliceSteps: TIME_SLICE_STEPS },
     engine: { limits: { maxPending: maxQueue, requestTimeoutMs }, ...engineHooks },
     onProgress: (model, stage, share) => log.info({ model, stage, share: Number(share.toFixed(2)) }, 'loading'),
+    onLoaded: (model, { kernels, memoryBytes }) => log.info({ model, weights: kernels, memoryBytes }, 'loaded'),
     onWarning: (model, warning) => log.warn({ model }, warning),
     onWorker: (model, event) => logWorkerEvent(log, model, event),
     stopping,

@@ -2,11 +2,13 @@
  * One ONNX Runtime session: a graph that can be run. Inputs are read in place, outputs are copied out of the runtime
  * (onnxruntime-node 1.30.0), and a run blocks its thread: sessions live in worker threads.
  */
-import { InferenceSession, Tensor } from 'onnxruntime-node';
+import { env, InferenceSession, Tensor } from 'onnxruntime-node';
 import { invariant } from './errors.ts';
 import { IN_PLACE_MARKER } from './graph/graph-builder.ts';
 import type { OnnxModel } from './graph/model-proto.ts';
 import { elementTypeOf, type TensorValue } from './tensor.ts';
+
+export const runtimeVersion = env.versions.node ?? 'unknown';
 
 export type Feeds = Readonly<Record<string, TensorValue>>;
 

@@ -2,6 +2,7 @@
 import {
   countTensors,
   graphBytes,
+  kernelsOf,
   type LoadContext,
   type LoadedRunner,
   openEnds,
@@ -25,5 +26,6 @@ export async function openDecoderOnly(config: DecoderOnlyConfig, context: LoadCo
   const runner = new DecoderOnlyRunner(config, { decoder, heads, table, positionEmbeddings, memory, threadCount });
   const parameterCount = countElements(decoderOnlyTensorShapes(config));
   const inner = parameterCount - (config.tiedHead ? 1 : 2) * embeddings.length;
-  return { runner, parameterCount, memoryBytes: graphBytes(inner, context) + byteLength, warnings };
+  const memoryBytes = graphBytes(inner, context) + byteLength;
+  return { runner, parameterCount, memoryBytes, kernels: kernelsOf(context), warnings };
 }

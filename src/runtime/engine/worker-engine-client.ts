@@ -29,6 +29,8 @@ export interface StartOptions {
 export interface LoadedFacts {
   readonly parameterCount: number;
   readonly memoryBytes: number;
+  /** As in LoadedRunner. */
+  readonly kernels: string;
   readonly warnings: readonly string[];
 }
 

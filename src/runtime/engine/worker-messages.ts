@@ -51,6 +51,7 @@ export type FromWorker =
       readonly type: 'ready';
       readonly parameterCount: number;
       readonly memoryBytes: number;
+      readonly kernels: string;
       readonly warnings: readonly string[];
     }
   | { readonly type: 'load-failed'; readonly error: TransferredError }

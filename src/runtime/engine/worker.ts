@@ -114,8 +114,8 @@ try {
   const loaded = await loadRunner(setup, reportProgress);
   for (const [key, weights] of setup.adapters) loaded.runner.addAdapter(key, weights);
   serve(loaded.runner, createEngine(loaded.runner));
-  const { parameterCount, memoryBytes, warnings } = loaded;
-  send({ type: 'ready', parameterCount, memoryBytes, warnings });
+  const { parameterCount, memoryBytes, kernels, warnings } = loaded;
+  send({ type: 'ready', parameterCount, memoryBytes, kernels, warnings });
 } catch (error) {
   send({ type: 'load-failed', error: toTransfer(error) });
   port.close();

@@ -6,7 +6,7 @@ import type { AdapterMemory } from '../lora/adapter-memory.ts';
 import { AdaptedHead } from '../output-head/adapted-head.ts';
 import { OutputHead } from '../output-head/output-head.ts';
 import { RowHeads } from '../output-head/row-heads.ts';
-import { dequantizedRows, quantizeRows, type WeightRange } from '../quantization/quantize-rows.ts';
+import { dequantizedRows, describeRange, quantizeRows, type WeightRange } from '../quantization/quantize-rows.ts';
 import { Session } from '../session.ts';
 import type { AdaptableSession } from './batch-runner.ts';
 import { ByteTable, type EmbeddingTable, FloatTable } from './embedding-table.ts';
@@ -29,6 +29,8 @@ export interface LoadedRunner {
   readonly parameterCount: number;
   /** Of weights held in memory. */
   readonly memoryBytes: number;
+  /** The kind of weights that was chosen for this processor. */
+  readonly kernels: string;
   readonly warnings: readonly string[];
 }
 
@@ -102,6 +104,11 @@ async function openByteEnds(
   // once in the session, once for adapters that bring a head of their own
   const byteLength = table.byteLength + 2 * head.weights.byteLength;
   return { table, heads: new RowHeads(own, adapted, size), byteLength };
+}
+
+/** What is said of the weights in logs. */
+export function kernelsOf({ range }: LoadContext): string {
+  return range === undefined ? 'float32' : `int8: ${describeRange(range)}`;
 }
 
 /** Bytes of the weights that graphs hold, of `count` parameters that are not the model's ends. */

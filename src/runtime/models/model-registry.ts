@@ -3,7 +3,7 @@
 import type { Clock } from '../engine/clock.ts';
 import type { SchedulerOptions } from '../engine/scheduler.ts';
 import { SupervisedEngine, type SupervisorEvent } from '../engine/supervised-engine.ts';
-import { type StartOptions, WorkerEngineClient } from '../engine/worker-engine-client.ts';
+import { type LoadedFacts, type StartOptions, WorkerEngineClient } from '../engine/worker-engine-client.ts';
 import type { ModelSetup } from '../engine/worker-messages.ts';
 import { RuntimeError } from '../errors.ts';
 import { HuggingFaceTokenizer } from '../tokenizer/hugging-face-tokenizer.ts';
@@ -20,6 +20,7 @@ export interface RegistryOptions {
   readonly engine: Omit<StartOptions, 'onProgress'>;
   readonly adapters: ModelAdapters;
   readonly onProgress?: (modelId: string, stage: string, share: number) => void;
+  readonly onLoaded?: (modelId: string, facts: LoadedFacts) => void;
   readonly onWarning?: (modelId: string, warning: string) => void;
   /** Called when a model's worker ended, is back, or is given up. */
   readonly onWorker?: (modelId: string, event: SupervisorEvent) => void;
@@ -105,6 +106,7 @@ export class ModelRegistry implements ModelDirectory {
     }
     const config = { ...files.config, maxInputTokens: Math.min(files.config.maxInputTokens, maxInputTokens) };
     const { engine, facts } = await this.startEngine(id, tokenizer, { modelFolder: files.folder, config, precision });
+    this.options.onLoaded?.(id, facts);
     for (const warning of facts.warnings) this.options.onWarning?.(id, warning);
     return {
       id,

@@ -22,6 +22,15 @@ export const WEIGHT_RANGES: readonly [WeightRange, WeightRange, WeightRange] = [
   { single: 63, pair: 126 },
 ];
 
+/** What a range says of the processor that multiplies it exactly. */
+export function describeRange({ single, pair }: WeightRange): string {
+  if (pair >= 2 * single)
+    return single < WEIGHT_RANGES[0].single
+      ? `7 bits (${single} at most)`
+      : 'the full range: sums have 32 bits (VNNI, or a kernel like it)';
+  return `${single} at most, two neighbours ${pair + 1}: sums of two products have 16 bits that saturate (AVX2)`;
+}
+
 /** Rows that are quantized together, so that writing the transposed copy stays in the cache. */
 const BLOCK = 64;
 

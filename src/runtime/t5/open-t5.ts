@@ -2,6 +2,7 @@
 import {
   countTensors,
   graphBytes,
+  kernelsOf,
   type LoadContext,
   type LoadedRunner,
   openEnds,
@@ -27,5 +28,6 @@ export async function openT5(config: T5Config, context: LoadContext): Promise<Lo
   const isUntied = head !== embeddings;
   const parameterCount = t5ParameterCount(config, isUntied);
   const inner = parameterCount - (isUntied ? 2 : 1) * embeddings.length;
-  return { runner, parameterCount, memoryBytes: graphBytes(inner, context) + byteLength, warnings };
+  const memoryBytes = graphBytes(inner, context) + byteLength;
+  return { runner, parameterCount, memoryBytes, kernels: kernelsOf(context), warnings };
 }

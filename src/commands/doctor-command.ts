@@ -1,0 +1,40 @@
+/** `gistql doctor`: what this machine is and how fast it multiplies, for those who wonder why a model is slow. */
+import { availableParallelism, cpus, totalmem } from 'node:os';
+import { readConfig } from '../config.ts';
+import { finestExactRange } from '../runtime/quantization/exact-range.ts';
+import { measureRates } from '../runtime/quantization/matrix-rates.ts';
+import { describeRange } from '../runtime/quantization/quantize-rows.ts';
+import { runtimeVersion } from '../runtime/session.ts';
+import { MEBIBYTE } from '../storage/byte-size.ts';
+import { readVersion } from '../version.ts';
+import { processorFeatures } from './processor-features.ts';
+import { textTable } from './text-table.ts';
+
+/** Prints on stdout. Rejects when a setting is wrong, or when onnxruntime does not work here. */
+export async function runDoctorCommand(): Promise<void> {
+  const { threadCount } = readConfig(process.env);
+  const range = await finestExactRange(threadCount);
+  const facts = [
+    ['GistQL', `${readVersion()}, Node ${process.versions.node}, onnxruntime-node ${runtimeVersion}`],
+    ['processor', `${cpus()[0]?.model.trim() ?? 'unknown'}, ${availableParallelism()} for this process`],
+    ['features', processorFeatures()?.join(' ') ?? 'this system does not say'],
+    ['memory', `${Math.round(totalmem() / MEBIBYTE)} MiB, of which ${availableMemory()} may be used`],
+    ['threads', `${threadCount} for each model (GISTQL_THREADS)`],
+    ['8-bit weights', describeRange(range)],
+    ['device', 'CPU; CUDA is not in this build'],
+  ];
+  for (const [name = '', value = ''] of facts) console.log(`${name.padEnd(14)} ${value}`);
+  const rates = await measureRates(threadCount, range);
+  console.log('\nProducts of rows with a 768 × 2048 matrix, 10⁹ operations a second:\n');
+  const rows = rates.map(({ rows: count, float32, int8 }) => [
+    String(count),
+    float32.toFixed(0),
+    int8.toFixed(0),
+    (int8 / float32).toFixed(2),
+  ]);
+  console.log(textTable([['rows', 'float32', 'int8', 'ratio'], ...rows], 0));
+}
+
+function availableMemory(): string {
+  return `${Math.round(Math.min(totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY) / MEBIBYTE)} MiB`;
+}

@@ -1,0 +1,61 @@
+/** How fast this machine multiplies, in float32 and in 8 bits: measured, not guessed from a name. */
+import { GraphBuilder } from '../graph/graph-builder.ts';
+import { createProducts } from '../graph/matrix-products.ts';
+import { ROW_ZEROS, rowZeros } from '../graph/quantized-linear.ts';
+import { Session } from '../session.ts';
+import { floatTensor } from '../tensor.ts';
+import type { WeightRange } from './quantize-rows.ts';
+
+export interface MatrixRate {
+  readonly rows: number;
+  /** 10⁹ additions and multiplications a second. */
+  readonly float32: number;
+  /** With the rows quantized on the way. */
+  readonly int8: number;
+}
+
+/** A feed-forward matrix of a base-sized model. */
+const [IN_SIZE, OUT_SIZE] = [768, 2048];
+const ROWS = [1, 8, 32, 256];
+const MEASURE_MS = 100;
+const LEAST_RUNS = 3;
+
+/** `range`: of 8-bit weights. Takes about a second. */
+export async function measureRates(threadCount: number, range: WeightRange): Promise<readonly MatrixRate[]> {
+  const float32 = await openProduct(threadCount, undefined);
+  const int8 = await openProduct(threadCount, range);
+  try {
+    const rates: MatrixRate[] = [];
+    for (const rows of ROWS) {
+      rates.push({ rows, float32: await rateOf(float32, rows), int8: await rateOf(int8, rows) });
+    }
+    return rates;
+  } finally {
+    await float32.dispose();
+    await int8.dispose();
+  }
+}
+
+function openProduct(threadCount: number, range: WeightRange | undefined): Promise<Session> {
+  const graph = new GraphBuilder('matrix-rate');
+  const x = graph.input('x', 'float32', ['rows', IN_SIZE]);
+  const matrix = Float32Array.from({ length: IN_SIZE * OUT_SIZE }, (_, index) => Math.sin(index));
+  graph.output(createProducts(graph, range).product(x, 'matrix', matrix, IN_SIZE), 'y', 'float32', ['rows', OUT_SIZE]);
+  return Session.create(graph.build(), { threadCount });
+}
+
+/** By the fastest run: others of the machine only ever make it slower. */
+async function rateOf(session: Session, rows: number): Promise<number> {
+  const x = floatTensor(
+    Float32Array.from({ length: rows * IN_SIZE }, (_, index) => Math.cos(index)),
+    [rows, IN_SIZE],
+  );
+  let best = Number.POSITIVE_INFINITY;
+  const begun = performance.now();
+  for (let run = 0; run < LEAST_RUNS || performance.now() - begun < MEASURE_MS; run++) {
+    const start = performance.now();
+    await session.run({ x, [ROW_ZEROS]: rowZeros(rows) }, ['y']);
+    best = Math.min(best, performance.now() - start);
+  }
+  return (2 * rows * IN_SIZE * OUT_SIZE) / (best * 1e6);
+}
