@@ -15,7 +15,7 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { readModelFiles } from '../src/runtime/models/model-files.ts';
-import type { TrainingExample } from '../src/training/graph/batch-feeds.ts';
+import type { TrainingExample } from '../src/training/graph/padded-batch.ts';
 import { TrainingGraph } from '../src/training/graph/training-graph.ts';
 import { AdamW } from '../src/training/optimizer/adamw.ts';
 import { WeightUpdater } from '../src/training/optimizer/weight-update.ts';

@@ -7,7 +7,7 @@ export class EmbeddingTable {
   ) {}
 
   /** The rows of these ids, [length, size]; those beyond the ids stay zero. Default length: as many as ids. */
-  rows(tokenIds: readonly number[], length = tokenIds.length): Float32Array {
+  rows(tokenIds: readonly number[] | Int32Array, length = tokenIds.length): Float32Array {
     const { table, size } = this;
     const rows = new Float32Array(length * size);
     for (const [row, id] of tokenIds.entries()) rows.set(table.subarray(id * size, (id + 1) * size), row * size);

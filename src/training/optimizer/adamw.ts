@@ -26,8 +26,8 @@ export interface Moments {
 const BETAS = [0.9, 0.999] as const;
 const EPSILON = 1e-8;
 
-/** The names that transformers' Trainer leaves out of decay: biases and norms. */
-const NOT_DECAYED = /bias|layernorm|rmsnorm|(^|\.)norm($|\.)|_norm($|\.)/i;
+/** The names that transformers' Trainer leaves out of decay: biases and norms, GPT-2's ln_1, ln_2 and ln_f by their type. */
+const NOT_DECAYED = /bias|layernorm|rmsnorm|(^|\.)norm($|\.)|_norm($|\.)|(^|\.)ln_(\d|f)\./i;
 
 export function decaysByTrainer(name: string): boolean {
   return !NOT_DECAYED.test(name);

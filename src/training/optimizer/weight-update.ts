@@ -1,5 +1,5 @@
 /** One step of training: the gradient of one batch or of several, clipped, and what AdamW makes of it. */
-import type { TrainingExample } from '../graph/batch-feeds.ts';
+import type { TrainingExample } from '../graph/padded-batch.ts';
 import type { DropoutMasks, TrainingGraph } from '../graph/training-graph.ts';
 import type { AdamW } from './adamw.ts';
 import { type LearningRateSettings, learningRateAt } from './learning-rate.ts';

@@ -249,7 +249,7 @@ function graphOptions({ plan, model, data }: RunParts): TrainingGraphOptions {
   const all = validation === undefined ? [training] : [training, validation];
   const largest = {
     count: plan.optimization.batchSize,
-    sourceLength: Math.max(...all.map(({ longestSource }) => longestSource)),
+    inputLength: Math.max(...all.map(({ longestInput }) => longestInput)),
     targetLength: Math.max(...all.map(({ longestTarget }) => longestTarget)),
   };
   const memory = Math.min(totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY);

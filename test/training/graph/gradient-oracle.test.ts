@@ -22,7 +22,7 @@ async function checkCase(root: string, expected: GradientCase, options: { recomp
     adapter === undefined ? undefined : `${root}/${adapter}`,
   );
   const graph = await TrainingGraph.create({ ...model, threadCount: 1, ...options, labelSmoothing });
-  const { lossSum, tokenCount, gradients } = await graph.run(oracleBatches(root)[expected.batch] ?? []);
+  const { lossSum, tokenCount, gradients } = await graph.run(oracleBatches(root, model.config)[expected.batch] ?? []);
   await graph.dispose();
   const where = JSON.stringify({ file: expected.file, ...options });
   assert.ok(Math.abs(lossSum / tokenCount / expected.loss - 1) <= 1e-5, `${where}: loss ${lossSum / tokenCount}`);
@@ -39,7 +39,15 @@ async function checkCase(root: string, expected: GradientCase, options: { recomp
   assert.ok(Math.abs(Math.sqrt(squares) / expected.gradientNorm - 1) <= 1e-4, `${where}: norm ${Math.sqrt(squares)}`);
 }
 
-for (const file of ['t5-gated-untied', 't5-relu-tied', 'lora-qv', 'lora-all-rslora', 'lora-accumulation-smoothing']) {
+for (const file of [
+  't5-gated-untied',
+  't5-relu-tied',
+  'lora-qv',
+  'lora-all-rslora',
+  'lora-accumulation-smoothing',
+  'gpt2',
+  'gpt2-lora',
+]) {
   oracleTest(`${file}: loss and gradients of PyTorch`, 'oracle/training', async (root) => {
     const cases = readJsonFile<readonly GradientCase[]>(`${root}/gradients/index.json`);
     const expected = cases.find((one) => one.file === `${file}.safetensors`);

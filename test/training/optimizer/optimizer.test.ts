@@ -1,7 +1,7 @@
 /** AdamW and the schedules by hand, and laws of a step: what is accumulated is one batch, what is clipped is shorter. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { TrainingExample } from '../../../src/training/graph/batch-feeds.ts';
+import type { TrainingExample } from '../../../src/training/graph/padded-batch.ts';
 import { TrainingGraph } from '../../../src/training/graph/training-graph.ts';
 import { AdamW, decaysByTrainer } from '../../../src/training/optimizer/adamw.ts';
 import { learningRateAt } from '../../../src/training/optimizer/learning-rate.ts';
