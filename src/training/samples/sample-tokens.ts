@@ -1,5 +1,5 @@
 /** One sample as tokens: what a server would read of its text, and the summary that is to be written. */
-import { RuntimeError } from '../../runtime/errors.ts';
+import { invariant } from '../../runtime/errors.ts';
 import type { ModelConfig } from '../../runtime/models/model-config.ts';
 import { fitDialogue } from '../../runtime/prompts/fit-dialogue.ts';
 import type { PromptFrame } from '../../runtime/prompts/templates.ts';
@@ -86,10 +86,8 @@ async function fittedSource(
   return { ids: Int32Array.from(await tokenizer.encode(fitted.text, frame)), cut: true };
 }
 
-function endOf(config: ModelConfig): number {
-  const end = config.eosTokenIds[0] ?? (config.family === 't5' ? config.padTokenId : undefined);
-  if (end !== undefined) return end;
-  const message =
-    'Expected the files of the model to name the token that ends a text, none does: it could not learn to end a summary. Add eos_token_id to generation_config.json.';
-  throw new RuntimeError('INVALID_MODEL', message);
+function endOf({ eosTokenIds }: ModelConfig): number {
+  const [end] = eosTokenIds;
+  invariant(end !== undefined, 'a model has an end token');
+  return end;
 }
