@@ -153,7 +153,7 @@ async function trainHere(folder: string, method: Method): Promise<void> {
   const { config, tensors, method: trained } = model;
   const graph = await TrainingGraph.create({ config, tensors, method: trained, threadCount: THREADS, lossChunks: 2 });
   const { plan } = planFor(folder, method);
-  const updater = new WeightUpdater(graph, new AdamW(model.trained, plan.optimization), {
+  const updater = new WeightUpdater(graph, new AdamW(model.trained, { ...plan.optimization, threadCount: THREADS }), {
     ...plan.optimization,
     stepsTotal: Number.POSITIVE_INFINITY,
   });

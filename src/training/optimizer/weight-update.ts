@@ -52,9 +52,13 @@ export class WeightUpdater {
     const learningRate = learningRateAt(this.settings, step);
     if (Number.isFinite(loss) && Number.isFinite(gradientNorm)) {
       const scale = this.clip(gradientNorm) / tokenCount;
-      this.adamw.update(gradients, { step: step + 1, scale, learningRate });
+      await this.adamw.update(gradients, { step: step + 1, scale, learningRate });
     }
     return { loss, gradientNorm, learningRate };
+  }
+
+  async dispose(): Promise<void> {
+    await this.adamw.dispose();
   }
 
   private clip(norm: number): number {

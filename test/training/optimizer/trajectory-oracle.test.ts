@@ -82,6 +82,7 @@ async function checkTrajectory(root: string, name: string): Promise<void> {
     close(own.learningRate, wanted.learningRate, 1e-12, `rate of step ${step}`);
   }
   await graph.dispose();
+  await adamw.dispose();
   const reference = await readTensors(
     lora ? `${folder}/adapter-final/adapter_model.safetensors` : `${folder}/weights.safetensors`,
   );
