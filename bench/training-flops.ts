@@ -1,8 +1,8 @@
 /** Arithmetic of a step of training and of the machine: what share of its matrix products' limit a step reaches. */
 import { GraphBuilder, type Value } from '../src/runtime/graph/graph-builder.ts';
+import { HEAD_PATH } from '../src/runtime/models/linear-module.ts';
 import type { T5Config } from '../src/runtime/models/model-config.ts';
 import { Session } from '../src/runtime/session.ts';
-import { HEAD_PATH } from '../src/runtime/models/linear-module.ts';
 import { readsSource, t5LinearModules } from '../src/runtime/t5/t5-modules.ts';
 import { floatTensor } from '../src/runtime/tensor.ts';
 

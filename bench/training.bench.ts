@@ -15,7 +15,7 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { readModelFiles } from '../src/runtime/models/model-files.ts';
-import type { TrainingExample } from '../src/training/graph/batch-feeds.ts';
+import type { TrainingExample } from '../src/training/graph/padded-batch.ts';
 import { TrainingGraph } from '../src/training/graph/training-graph.ts';
 import { AdamW } from '../src/training/optimizer/adamw.ts';
 import { WeightUpdater } from '../src/training/optimizer/weight-update.ts';
@@ -153,7 +153,7 @@ async function trainHere(folder: string, method: Method): Promise<void> {
   const { config, tensors, method: trained } = model;
   const graph = await TrainingGraph.create({ config, tensors, method: trained, threadCount: THREADS, lossChunks: 2 });
   const { plan } = planFor(folder, method);
-  const updater = new WeightUpdater(graph, new AdamW(model.trained, plan.optimization), {
+  const updater = new WeightUpdater(graph, new AdamW(model.trained, { ...plan.optimization, threadCount: THREADS }), {
     ...plan.optimization,
     stepsTotal: Number.POSITIVE_INFINITY,
   });

@@ -166,10 +166,6 @@ describe('limits and errors of the server', () => {
     assertError(await server.ask(LoadModelDocument, { input: { id: 'x', source: 'dir:absent' } }), 'NOT_FOUND', {
       argument: 'source',
     });
-    const int8 = await server.ask(LoadModelDocument, {
-      input: { id: 'x', source: 'dir:t5-relu-tied', precision: 'INT8' },
-    });
-    assertError(int8, 'UNSUPPORTED_ARGUMENT', { argument: 'precision' });
   });
 
   test('tokenize, detokenize, embed, prompts', async () => {

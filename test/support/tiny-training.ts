@@ -4,6 +4,7 @@ import type { TrainerPlaces, TrainingPlan, TrainingProgress } from '../../src/tr
 import type { Cleanup } from './cleanup.ts';
 import { writeDataset } from './dataset-files.ts';
 import { seededNumbers } from './seeded-numbers.ts';
+import { writeTinyDecoderOnly } from './tiny-decoder-only.ts';
 import { type TinyModel, type TinyModelOptions, temporaryFolder, writeTinyModel } from './tiny-model.ts';
 
 /** Texts of the tiny tokenizer's words; a summary is the text's first three. */
@@ -62,13 +63,27 @@ function tinyPlan(modelName: string, { data, optimization, lora, full, ...rest }
   };
 }
 
-/** A model, a dataset of 32 and 8 samples, and a plan to train on it: a LoRA unless `full` is asked for. */
+/** A T5, a dataset of 32 and 8 samples, and a plan to train on it: a LoRA unless `full` is asked for. */
 export async function tinyTraining(
   t: Cleanup,
   changes: Changes = {},
   modelOptions: TinyModelOptions = {},
 ): Promise<TinyTraining> {
-  const model = await writeTinyModel(t, modelOptions);
+  return trainingOf(t, await writeTinyModel(t, modelOptions), changes);
+}
+
+/** The same of a GPT-2 or a Llama with this config.json. */
+export async function tinyDecoderOnlyTraining(
+  t: Cleanup,
+  config: TinyModel['config'],
+  changes: Changes = {},
+): Promise<TinyTraining> {
+  const targetModules = config.model_type === 'gpt2' ? ['c_attn'] : ['q_proj', 'v_proj'];
+  const own = { ...changes, lora: { targetModules, ...changes.lora } };
+  return trainingOf(t, await writeTinyDecoderOnly(t, config), own);
+}
+
+async function trainingOf(t: Cleanup, model: TinyModel, changes: Changes): Promise<TinyTraining> {
   const root = await temporaryFolder(t);
   await writeDataset(join(root, 'datasets'), 'words', {
     'train.jsonl': tinyRows(32),

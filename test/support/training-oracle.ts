@@ -1,15 +1,22 @@
 /** Reads the models, adapters and batches of the training oracle. */
-
+import type { ModelConfig } from '../../src/runtime/models/model-config.ts';
+import { parseConfig } from '../../src/runtime/models/parse-config.ts';
 import { WeightFiles } from '../../src/storage/model-folder.ts';
-import type { TrainingExample } from '../../src/training/graph/batch-feeds.ts';
+import type { TrainingExample } from '../../src/training/graph/padded-batch.ts';
 import type { TrainingGraphOptions } from '../../src/training/graph/training-graph.ts';
 import type { TrainingMethod } from '../../src/training/graph/training-method.ts';
 import { readJsonFile } from './oracle.ts';
 import { readTensors } from './read-tensors.ts';
-import { parseT5Config } from './t5-config.ts';
+
+interface FamilyBatches {
+  readonly examples: readonly TrainingExample[];
+  readonly batches: readonly (readonly number[])[];
+}
 
 interface Batches {
-  readonly t5: { readonly examples: readonly TrainingExample[]; readonly batches: readonly (readonly number[])[] };
+  readonly t5: FamilyBatches;
+  /** Labels are aligned with the inputs, which hold prompt and answer; -100: no label. */
+  readonly gpt2: FamilyBatches;
 }
 
 interface AdapterConfig {
@@ -40,16 +47,30 @@ export async function oracleModel(
   folder: string,
   adapter?: string,
 ): Promise<Pick<TrainingGraphOptions, 'config' | 'tensors' | 'method'>> {
-  const config = parseT5Config(readJsonFile(`${folder}/config.json`));
+  const config = parseConfig(readJsonFile(`${folder}/config.json`));
   const tensors = await readWeights(folder);
   if (adapter === undefined) return { config, tensors, method: { method: 'full' } };
   const factors = await readTensors(`${adapter}/adapter_model.safetensors`);
   return { config, tensors: new Map([...tensors, ...factors]), method: loraMethod(adapter, factors.keys()) };
 }
 
-export function oracleBatches(root: string): readonly (readonly TrainingExample[])[] {
-  const { examples, batches } = readJsonFile<Batches>(`${root}/batches.json`).t5;
-  return batches.map((batch) => batch.map((index) => examples[index] as TrainingExample));
+/** The batches of a model's family. */
+export function oracleBatches(
+  root: string,
+  { family }: Pick<ModelConfig, 'family'>,
+): readonly (readonly TrainingExample[])[] {
+  const all = readJsonFile<Batches>(`${root}/batches.json`);
+  const { examples, batches } = family === 't5' ? all.t5 : all.gpt2;
+  const own = family === 't5' ? examples : examples.map(answerAlone);
+  return batches.map((batch) => batch.map((index) => own[index] as TrainingExample));
+}
+
+const NO_LABEL = -100;
+
+/** From labels that are as long as prompt and answer to those of the answer. */
+function answerAlone({ inputIds, labels }: TrainingExample): TrainingExample {
+  const start = labels.findIndex((label) => label !== NO_LABEL);
+  return { inputIds: inputIds.slice(0, start), labels: labels.slice(start) };
 }
 
 export function normOf(values: Iterable<number>): number {

@@ -25,7 +25,7 @@ import type { DecoderOnlyLayers, DecoderOnlyWeights, LayerParts } from './decode
 import type { DecoderOnlyParameters } from './decoder-only-parameters.ts';
 import { Gpt2Layers } from './gpt2-layers.ts';
 import { LlamaLayers } from './llama-layers.ts';
-import { declareRotary } from './rotary.ts';
+import { rotateRows } from './rotary.ts';
 
 /** Weights that a graph holds. Matrices that share an input lie under the path of the first of them, stacked. */
 class ConstantWeights implements DecoderOnlyWeights {
@@ -64,7 +64,7 @@ function layersOf(parts: LayerParts<DecoderOnlyConfig>): DecoderOnlyLayers {
   const { graph, config } = parts;
   if (config.family === 'gpt2') return new Gpt2Layers({ ...parts, config });
   const positions = graph.input('positions', 'int64', ['rows', 1]);
-  return new LlamaLayers({ ...parts, config, rotate: declareRotary(graph, config, positions) });
+  return new LlamaLayers({ ...parts, config, rotate: rotateRows(graph, config, positions) });
 }
 
 /**

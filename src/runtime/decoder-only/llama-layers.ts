@@ -6,10 +6,10 @@ import type { Value } from '../graph/graph-builder.ts';
 import { addAndNormalize, gatedActivation, type ReadStream, rmsNorm, type Stream } from '../graph/layers.ts';
 import type { LlamaConfig } from '../models/model-config.ts';
 import { type AttentionInputs, type DecoderOnlyLayers, type LayerParts, Projections } from './decoder-only-layers.ts';
+import type { Rotate } from './rotary.ts';
 
 export interface LlamaParts extends LayerParts<LlamaConfig> {
-  /** Turns each of the heads of x [.., heads·dk] by the positions of its rows. */
-  readonly rotate: (x: Value, headCount: number) => Value;
+  readonly rotate: Rotate;
 }
 
 export class LlamaLayers implements DecoderOnlyLayers {

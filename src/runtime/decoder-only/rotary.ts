@@ -54,22 +54,26 @@ export function rotaryTables(config: LlamaConfig): RotaryTables {
   };
 }
 
-/** Adds the tables to a graph; returns what turns rows [n, heads·dk] by `positions` [n, 1]. */
-export function declareRotary(
-  graph: GraphBuilder,
-  config: LlamaConfig,
-  positions: Value,
-): (x: Value, headCount: number) => Value {
+/** Turns each of the heads of x by the positions of its rows. */
+export type Rotate = (x: Value, headCount: number) => Value;
+
+/** Adds the tables to a graph; returns what turns sequences x [b, s, heads·dk] by `positions` [b, s]. */
+export function rotateSequences(graph: GraphBuilder, config: LlamaConfig, positions: Value): Rotate {
   const { cosines, sines } = rotaryTables(config);
   const dims = [config.contextLength, config.headSize / 2];
   const tables = [
     graph.weight('rotary_cosines', floatTensor(cosines, dims)),
     graph.weight('rotary_sines', floatTensor(sines, dims)),
   ];
+  return (x, headCount) => graph.node('RotaryEmbedding', [x, positions, ...tables], { num_heads: headCount });
+}
+
+/** The same of rows x [n, heads·dk] that stand alone; `positions` [n, 1]. */
+export function rotateRows(graph: GraphBuilder, config: LlamaConfig, positions: Value): Rotate {
+  const rotate = rotateSequences(graph, config, positions);
   return (x, headCount) => {
     const width = headCount * config.headSize;
-    const rows = graph.node('Reshape', [x, graph.integers(-1, 1, width)]);
-    const turned = graph.node('RotaryEmbedding', [rows, positions, ...tables], { num_heads: headCount });
+    const turned = rotate(graph.node('Reshape', [x, graph.integers(-1, 1, width)]), headCount);
     return graph.node('Reshape', [turned, graph.integers(-1, width)]);
   };
 }

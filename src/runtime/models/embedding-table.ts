@@ -2,7 +2,7 @@
 
 export interface EmbeddingTable {
   /** The rows of these ids, [length, size]; those beyond the ids stay zero. Default length: as many as ids. */
-  rows(tokenIds: readonly number[], length?: number): Float32Array;
+  rows(tokenIds: readonly number[] | Int32Array, length?: number): Float32Array;
   readonly byteLength: number;
 }
 
@@ -17,7 +17,7 @@ export class FloatTable implements EmbeddingTable {
     return this.table.byteLength;
   }
 
-  rows(tokenIds: readonly number[], length = tokenIds.length): Float32Array {
+  rows(tokenIds: readonly number[] | Int32Array, length = tokenIds.length): Float32Array {
     const { table, size } = this;
     const rows = new Float32Array(length * size);
     for (const [row, id] of tokenIds.entries()) rows.set(table.subarray(id * size, (id + 1) * size), row * size);
@@ -49,7 +49,7 @@ export class ByteTable implements EmbeddingTable {
     return this.bytes.byteLength + this.scales.byteLength;
   }
 
-  rows(tokenIds: readonly number[], length = tokenIds.length): Float32Array {
+  rows(tokenIds: readonly number[] | Int32Array, length = tokenIds.length): Float32Array {
     const { bytes, scales, size } = this;
     const rows = new Float32Array(length * size);
     for (const [row, id] of tokenIds.entries()) {

@@ -1,18 +1,24 @@
 /** What each family's model is made of: its tensors and modules. */
 import { decoderOnlyLinearModules, decoderOnlyOtherModules } from '../decoder-only/decoder-only-modules.ts';
 import {
+  checkDecoderOnlyTensors,
   embeddingsName as decoderOnlyEmbeddings,
   decoderOnlyTensorShapes,
 } from '../decoder-only/decoder-only-tensors.ts';
 import { t5LinearModules, t5OtherModules } from '../t5/t5-modules.ts';
-import { t5TensorShapes } from '../t5/t5-tensors.ts';
+import { checkT5Tensors, t5TensorShapes } from '../t5/t5-tensors.ts';
 import type { LinearModule } from './linear-module.ts';
 import type { ModelConfig } from './model-config.ts';
-import { countElements, type TensorShapes } from './tensor-catalog.ts';
+import { countElements, type TensorCatalog, type TensorShapes } from './tensor-catalog.ts';
 
 /** Name → shape of every tensor that must be there; a T5 may have a head of its own beside them. */
 export function tensorShapes(config: ModelConfig): TensorShapes {
   return config.family === 't5' ? t5TensorShapes(config) : decoderOnlyTensorShapes(config);
+}
+
+/** Throws INVALID_MODEL listing what is missing or has another shape or type; returns warnings about what is not used. */
+export function checkModelTensors(config: ModelConfig, catalog: TensorCatalog): readonly string[] {
+  return config.family === 't5' ? checkT5Tensors(config, catalog) : checkDecoderOnlyTensors(config, catalog);
 }
 
 /** The name of the table of word embeddings. */

@@ -4,19 +4,18 @@
  */
 import { invariant } from '../../runtime/errors.ts';
 import { HEAD_PATH } from '../../runtime/models/linear-module.ts';
-import type { T5Config } from '../../runtime/models/model-config.ts';
+import type { ModelConfig } from '../../runtime/models/model-config.ts';
+import { embeddingsName, linearModules } from '../../runtime/models/model-modules.ts';
 import { type Feeds, Session, type SessionOptions } from '../../runtime/session.ts';
-import { readsSource, t5LinearModules } from '../../runtime/t5/t5-modules.ts';
 import { elementCount, floatTensor, type TensorValue } from '../../runtime/tensor.ts';
-import { batchFeeds, type PaddedBatch, padBatch, type TrainingExample } from './batch-feeds.ts';
+import { batchFeeds, padBatch } from './batch-feeds.ts';
 import {
   type BuiltTrainingGraph,
-  buildT5TrainingGraph,
-  EMBEDDINGS,
-  embeddingGradients,
+  buildTrainingGraph,
   gradientOutput,
   type TrainingGraphShape,
-} from './t5-training-graph.ts';
+} from './build-training-graph.ts';
+import type { PaddedBatch, TrainingExample } from './padded-batch.ts';
 import { dropoutInput } from './trained-layers.ts';
 import type { LoraTraining } from './training-method.ts';
 
@@ -37,6 +36,8 @@ export interface TrainingStep {
 export type DropoutMasks = (module: string, length: number) => Float32Array;
 
 export class TrainingGraph {
+  /** The name of the embedding table. */
+  private readonly embeddings: string;
   private readonly gradients: ReadonlyMap<string, Float32Array>;
   /** The rows of the embedding table whose gradients the last run added to, where nothing else writes the table's. */
   private written = new Int32Array();
@@ -46,13 +47,14 @@ export class TrainingGraph {
     private readonly built: BuiltTrainingGraph,
     private readonly options: TrainingGraphOptions,
   ) {
-    const names = this.givesTable ? new Set([...built.trained, EMBEDDINGS]) : built.trained;
+    this.embeddings = embeddingsName(options.config);
+    const names = this.givesTable ? new Set([...built.trained, this.embeddings]) : built.trained;
     this.gradients = new Map([...names].map((name) => [name, new Float32Array(this.tensor(name).length)]));
   }
 
   /** `tensors` without `lm_head.weight`: the head is the embedding table. */
   static async create(options: TrainingGraphOptions): Promise<TrainingGraph> {
-    const built = buildT5TrainingGraph({ ...options, tied: !options.tensors.has(`${HEAD_PATH}.weight`) });
+    const built = buildTrainingGraph({ ...options, tied: !options.tensors.has(`${HEAD_PATH}.weight`) });
     for (const [name, dims] of built.tensors) {
       const length = options.tensors.get(name)?.length;
       invariant(length === elementCount(dims), `${name} has ${dims.join(' × ')} numbers, ${length} came`);
@@ -67,7 +69,11 @@ export class TrainingGraph {
     const batch = padBatch(config, examples);
     const feeds = {
       ...this.weights(),
-      ...batchFeeds(batch, examples, { config, embeddings: this.tensor(EMBEDDINGS), lossChunks }),
+      ...batchFeeds(batch, {
+        embeddings: this.tensor(this.embeddings),
+        hiddenSize: config.hiddenSize,
+        lossChunks,
+      }),
       ...(method.method === 'lora' && method.dropout === true ? maskFeeds(config, method, batch, masks) : {}),
     };
     const losses = new Float32Array(batch.labelIds.length);
@@ -92,19 +98,19 @@ export class TrainingGraph {
 
   /** The gradients of embedded tokens come out token by token, and are added to the rows of the table here. */
   private async runFull(feeds: Feeds, outputs: Record<string, TensorValue>, batch: PaddedBatch): Promise<void> {
-    const { count, sourceLength, targetLength, sourceIds, targetIds } = batch;
     const size = this.options.config.hiddenSize;
-    const source = new Float32Array(sourceIds.length * size);
-    const target = new Float32Array(targetIds.length * size);
-    outputs[embeddingGradients.source] = floatTensor(source, [count, sourceLength, size]);
-    outputs[embeddingGradients.target] = floatTensor(target, [count, targetLength, size]);
-    const table = this.gradient(EMBEDDINGS);
+    const byToken = batch.embedded.map(({ input, ids, length }) => {
+      const rows = new Float32Array(ids.length * size);
+      outputs[gradientOutput(input)] = floatTensor(rows, [batch.count, length, size]);
+      return { ids, rows };
+    });
+    const table = this.gradient(this.embeddings);
     // a tied head writes the whole table
     for (const id of this.written) table.fill(0, id * size, (id + 1) * size);
     await this.session.runInto(feeds, outputs);
-    addRows(table, source, sourceIds);
-    addRows(table, target, targetIds);
-    if (!this.built.trained.includes(EMBEDDINGS)) this.written = Int32Array.of(...sourceIds, ...targetIds);
+    for (const { ids, rows } of byToken) addRows(table, rows, ids);
+    if (this.built.trained.includes(this.embeddings)) return;
+    this.written = Int32Array.from(byToken.flatMap(({ ids }) => [...ids]));
   }
 
   private gradient(name: string): Float32Array {
@@ -137,23 +143,18 @@ function addRows(table: Float32Array, rows: Float32Array, ids: Int32Array): void
   }
 }
 
-/** Rows of x that a module meets. */
-function rowDims(module: string, { count, sourceLength, targetLength, labelIds }: PaddedBatch): readonly number[] {
-  if (module === HEAD_PATH) return [labelIds.length];
-  return [count, readsSource(module) ? sourceLength : targetLength];
-}
-
 function maskFeeds(
-  config: T5Config,
+  config: ModelConfig,
   { modules }: LoraTraining,
   batch: PaddedBatch,
   masks: DropoutMasks | undefined,
 ): Feeds {
   invariant(masks !== undefined, 'a run with dropout has masks');
   const feeds: Record<string, TensorValue> = {};
-  for (const { path, inSize } of t5LinearModules(config)) {
+  for (const { path, inSize } of linearModules(config)) {
     if (!modules.has(path)) continue;
-    const dims = [...rowDims(path, batch), inSize];
+    const rows = path === HEAD_PATH ? [batch.labelIds.length] : batch.rowDims(path);
+    const dims = [...rows, inSize];
     feeds[dropoutInput(path)] = floatTensor(masks(path, elementCount(dims)), dims);
   }
   return feeds;

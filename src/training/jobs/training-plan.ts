@@ -7,6 +7,7 @@ import { DEFAULT_TEMPLATE_ID, findTemplate, framePrompt } from '../../runtime/pr
 import { selectLoraModules } from '../lora-modules.ts';
 import type { DataSettings, LoraSettings, TrainingPlan } from '../run/trainer-protocol.ts';
 import { stepsOfEpoch } from '../samples/batch-plan.ts';
+import { roomForSource, roomForTarget } from '../samples/sample-tokens.ts';
 import { openSplit } from './training-needs.ts';
 import { checkOutput } from './training-output.ts';
 import type { TrainingParts } from './training-parts.ts';
@@ -95,18 +96,26 @@ async function dataOf(parts: TrainingParts, request: TrainingRequest, model: Ser
   const most = model.config.maxInputTokens;
   const maxSourceTokens = request.maxSourceTokens ?? Math.min(DEFAULT_SOURCE_TOKENS, most);
   whole('maxSourceTokens', maxSourceTokens, 1, most);
-  await checkRoom(model, templateId, maxSourceTokens);
+  await checkRoom(model, templateId, { maxSourceTokens, maxTargetTokens });
   const validation = await validationOf(parts, request);
   return { dataset, split, limit, validation, templateId, maxSourceTokens, maxTargetTokens };
 }
 
 /** The instruction stays whole: it must leave room for some of the text. */
-async function checkRoom({ tokenizer, chat }: ServedModel, templateId: string, maxSourceTokens: number): Promise<void> {
+async function checkRoom(
+  { config, tokenizer, chat }: ServedModel,
+  templateId: string,
+  { maxSourceTokens, maxTargetTokens }: Pick<DataSettings, 'maxSourceTokens' | 'maxTargetTokens'>,
+): Promise<void> {
   const { before, after, addSpecialTokens } = framePrompt(findTemplate(templateId), [], chat);
   const frameCount = await tokenizer.countTokens(before + after, { addSpecialTokens });
-  if (frameCount < maxSourceTokens) return;
-  const message = `Expected maxSourceTokens to leave room for the text, the template ${templateId} alone takes ${frameCount} of ${maxSourceTokens} tokens. Raise it, or choose a shorter template.`;
-  throw new RuntimeError('BAD_USER_INPUT', message, { argument: 'maxSourceTokens' });
+  const room = roomForSource(config, maxSourceTokens, roomForTarget(config, maxTargetTokens));
+  if (frameCount < room) return;
+  // where summaries take the model's positions, fewer tokens of them leave more
+  const argument = room < maxSourceTokens ? 'maxTargetTokens' : 'maxSourceTokens';
+  const advice = room < maxSourceTokens ? 'Lower it' : 'Raise it';
+  const message = `Expected ${argument} to leave room for the text, the template ${templateId} alone takes ${frameCount} of ${room} tokens. ${advice}, or choose a shorter template.`;
+  throw new RuntimeError('BAD_USER_INPUT', message, { argument });
 }
 
 /** Null: the run is not looked at. */

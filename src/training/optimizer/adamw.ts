@@ -1,9 +1,13 @@
 /**
  * AdamW with decoupled weight decay (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101), in the order of
  * torch.optim.AdamW: w ← w − η λ w;  m ← β₁ m + (1−β₁) g;  v ← β₂ v + (1−β₂) g²;
- * w ← w − η / (1−β₁ᵗ) · m / (√v / √(1−β₂ᵗ) + ε). Numbers are kept as float32, in between they have 64 bits.
+ * w ← w − η / (1−β₁ᵗ) · m / (√v / √(1−β₂ᵗ) + ε). A graph does it in float32, on all threads and in place.
  */
 import { invariant } from '../../runtime/errors.ts';
+import { GraphBuilder, type Value } from '../../runtime/graph/graph-builder.ts';
+import type { OnnxModel } from '../../runtime/graph/model-proto.ts';
+import { Session } from '../../runtime/session.ts';
+import { floatTensor, type TensorValue } from '../../runtime/tensor.ts';
 
 export interface AdamWSettings {
   /** λ */
@@ -14,6 +18,8 @@ export interface AdamWSettings {
   readonly betas?: readonly [number, number];
   /** ε. Default 1e-8. */
   readonly epsilon?: number;
+  /** Default 1. */
+  readonly threadCount?: number;
 }
 
 export interface Moments {
@@ -25,9 +31,11 @@ export interface Moments {
 
 const BETAS = [0.9, 0.999] as const;
 const EPSILON = 1e-8;
+/** Numbers of a run: what it reads and writes stays in the processor's cache, and a run costs little beside it. */
+const PIECE = 2 ** 18;
 
-/** The names that transformers' Trainer leaves out of decay: biases and norms. */
-const NOT_DECAYED = /bias|layernorm|rmsnorm|(^|\.)norm($|\.)|_norm($|\.)/i;
+/** The names that transformers' Trainer leaves out of decay: biases and norms, GPT-2's ln_1, ln_2 and ln_f by their type. */
+const NOT_DECAYED = /bias|layernorm|rmsnorm|(^|\.)norm($|\.)|_norm($|\.)|(^|\.)ln_(\d|f)\./i;
 
 export function decaysByTrainer(name: string): boolean {
   return !NOT_DECAYED.test(name);
@@ -36,6 +44,8 @@ export function decaysByTrainer(name: string): boolean {
 export class AdamW {
   /** By the names of the weights; a run that is taken up again fills them from its checkpoint. */
   readonly moments: ReadonlyMap<string, Moments>;
+  /** Made by the first update. */
+  private session: Promise<Session> | undefined;
 
   /** `weights` are written in place. */
   constructor(
@@ -51,54 +61,83 @@ export class AdamW {
   }
 
   /** `step` counts from 1. Every gradient is multiplied by `scale` first. */
-  update(
+  async update(
     gradients: ReadonlyMap<string, Float32Array>,
     { step, scale, learningRate }: { readonly step: number; readonly scale: number; readonly learningRate: number },
-  ): void {
-    const { weightDecay, decays = decaysByTrainer, betas = BETAS, epsilon = EPSILON } = this.settings;
+  ): Promise<void> {
+    const { weightDecay, decays = decaysByTrainer, betas = BETAS, epsilon = EPSILON, threadCount = 1 } = this.settings;
     const [beta1, beta2] = betas;
-    const size = learningRate / (1 - beta1 ** step);
+    this.session ??= Session.create(buildUpdate(), { threadCount });
+    const session = await this.session;
+    // one division: both sides of its fraction are multiplied by √(1−β₂ᵗ)
     const root = Math.sqrt(1 - beta2 ** step);
+    const factors = {
+      rate: (learningRate / (1 - beta1 ** step)) * root,
+      least: epsilon * root,
+      beta1,
+      beta2,
+      of_mean: (1 - beta1) * scale,
+      of_square: (1 - beta2) * scale * scale,
+    };
     for (const [name, weight] of this.weights) {
       const gradient = gradients.get(name);
       const moments = this.moments.get(name);
       invariant(gradient !== undefined && moments !== undefined, `${name} has a gradient and moments`);
       const keep = decays(name) ? 1 - learningRate * weightDecay : 1;
-      updateTensor(weight, gradient, moments, { scale, keep, size, root, beta1, beta2, epsilon });
+      await updateTensor(session, weight, gradient, moments, { ...factors, keep });
     }
+  }
+
+  async dispose(): Promise<void> {
+    await (await this.session)?.dispose();
   }
 }
 
-interface UpdateFactors {
-  readonly scale: number;
-  /** What decay leaves of a weight. */
-  readonly keep: number;
-  /** η / (1−β₁ᵗ) */
-  readonly size: number;
-  /** √(1−β₂ᵗ) */
-  readonly root: number;
-  readonly beta1: number;
-  readonly beta2: number;
-  readonly epsilon: number;
+/** Factors of an update by the names of their inputs. `keep`: what decay leaves of a weight. */
+type Factors = Readonly<Record<'keep' | 'rate' | 'least' | 'beta1' | 'beta2' | 'of_mean' | 'of_square', number>>;
+
+/** Inputs: weight, gradient, mean, square [n] and the factors [1]. Outputs: new_weight, new_mean, new_square [n]. */
+function buildUpdate(): OnnxModel {
+  const graph = new GraphBuilder('adamw');
+  graph.writeInPlace();
+  const many = (name: string): Value => graph.input(name, 'float32', ['numbers']);
+  const [weight, gradient, mean, square] = ['weight', 'gradient', 'mean', 'square'].map(many) as [
+    Value,
+    Value,
+    Value,
+    Value,
+  ];
+  const factor = (name: keyof Factors): Value => graph.input(name, 'float32', [1]);
+  const node = (operator: string, ...inputs: readonly Value[]): Value => graph.node(operator, inputs);
+  const newMean = node('Add', node('Mul', mean, factor('beta1')), node('Mul', gradient, factor('of_mean')));
+  const squared = node('Mul', node('Mul', gradient, gradient), factor('of_square'));
+  const newSquare = node('Add', node('Mul', square, factor('beta2')), squared);
+  const length = node('Add', node('Sqrt', newSquare), factor('least'));
+  const change = node('Div', node('Mul', newMean, factor('rate')), length);
+  graph.output(node('Sub', node('Mul', weight, factor('keep')), change), 'new_weight', 'float32', ['numbers']);
+  graph.output(newMean, 'new_mean', 'float32', ['numbers']);
+  graph.output(newSquare, 'new_square', 'float32', ['numbers']);
+  return graph.build();
 }
 
-/** The formula with one division: both sides of its fraction are multiplied by √(1−β₂ᵗ). */
-function updateTensor(
+async function updateTensor(
+  session: Session,
   weight: Float32Array,
   gradient: Float32Array,
   { mean, square }: Moments,
-  { scale, keep, size, root, beta1, beta2, epsilon }: UpdateFactors,
-): void {
-  const rate = size * root;
-  const least = epsilon * root;
-  const ofMean = (1 - beta1) * scale;
-  const ofSquare = (1 - beta2) * scale * scale;
-  for (let index = 0; index < weight.length; index++) {
-    const g = gradient[index] as number;
-    const m = beta1 * (mean[index] as number) + ofMean * g;
-    const v = beta2 * (square[index] as number) + ofSquare * g * g;
-    mean[index] = m;
-    square[index] = v;
-    weight[index] = (weight[index] as number) * keep - (rate * m) / (Math.sqrt(v) + least);
+  factors: Factors,
+): Promise<void> {
+  const fixed = Object.fromEntries(
+    Object.entries(factors).map(([name, value]) => [name, floatTensor(Float32Array.of(value), [1])]),
+  );
+  for (let start = 0; start < weight.length; start += PIECE) {
+    const end = Math.min(start + PIECE, weight.length);
+    const piece = (values: Float32Array): TensorValue => floatTensor(values.subarray(start, end), [end - start]);
+    const own = { weight: piece(weight), mean: piece(mean), square: piece(square) };
+    // each is read by the nodes before the one that writes it
+    await session.runInto(
+      { ...fixed, ...own, gradient: piece(gradient) },
+      { new_weight: own.weight, new_mean: own.mean, new_square: own.square },
+    );
   }
 }

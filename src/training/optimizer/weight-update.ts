@@ -1,5 +1,5 @@
 /** One step of training: the gradient of one batch or of several, clipped, and what AdamW makes of it. */
-import type { TrainingExample } from '../graph/batch-feeds.ts';
+import type { TrainingExample } from '../graph/padded-batch.ts';
 import type { DropoutMasks, TrainingGraph } from '../graph/training-graph.ts';
 import type { AdamW } from './adamw.ts';
 import { type LearningRateSettings, learningRateAt } from './learning-rate.ts';
@@ -52,9 +52,13 @@ export class WeightUpdater {
     const learningRate = learningRateAt(this.settings, step);
     if (Number.isFinite(loss) && Number.isFinite(gradientNorm)) {
       const scale = this.clip(gradientNorm) / tokenCount;
-      this.adamw.update(gradients, { step: step + 1, scale, learningRate });
+      await this.adamw.update(gradients, { step: step + 1, scale, learningRate });
     }
     return { loss, gradientNorm, learningRate };
+  }
+
+  async dispose(): Promise<void> {
+    await this.adamw.dispose();
   }
 
   private clip(norm: number): number {

@@ -1,9 +1,10 @@
 /** About how much memory the values take that a step keeps for its way back: enough to decide, not to account. */
-import type { T5Config } from '../../runtime/models/model-config.ts';
+import type { DecoderOnlyConfig, ModelConfig, T5Config } from '../../runtime/models/model-config.ts';
 
 export interface BatchSize {
   readonly count: number;
-  readonly sourceLength: number;
+  /** Of sources, or of prompts with their summaries. */
+  readonly inputLength: number;
   readonly targetLength: number;
 }
 
@@ -15,22 +16,34 @@ const FEED_FORWARD = 7;
 const SCORES = 3;
 
 /** Bytes of one batch's activations, kept in all blocks. */
-export function activationBytes(config: T5Config, { count, sourceLength, targetLength }: BatchSize): number {
+export function activationBytes(config: ModelConfig, size: BatchSize): number {
+  const values = config.family === 't5' ? t5Values(config, size) : decoderOnlyValues(config, size);
+  return FLOAT_BYTES * size.count * values;
+}
+
+/** Of one row. */
+function t5Values(config: T5Config, { inputLength: source, targetLength: target }: BatchSize): number {
   const { hiddenSize, headCount, headSize, feedForwardSize } = config;
   const inner = headCount * headSize;
   const block = (length: number, keys: number, attentions: number): number =>
     length *
     (HIDDEN * hiddenSize + attentions * INNER * inner + FEED_FORWARD * feedForwardSize + SCORES * headCount * keys);
-  const encoder = config.encoderLayerCount * block(sourceLength, sourceLength, 1);
-  const cross = 2 * sourceLength * inner;
-  const decoder = config.decoderLayerCount * (block(targetLength, sourceLength + targetLength, 2) + cross);
-  return FLOAT_BYTES * count * (encoder + decoder);
+  const encoder = config.encoderLayerCount * block(source, source, 1);
+  const cross = 2 * source * inner;
+  return encoder + config.decoderLayerCount * (block(target, source + target, 2) + cross);
+}
+
+function decoderOnlyValues(config: DecoderOnlyConfig, { inputLength: length }: BatchSize): number {
+  const { hiddenSize, headCount, headSize, feedForwardSize, layerCount } = config;
+  const inner = headCount * headSize;
+  const token = HIDDEN * hiddenSize + INNER * inner + FEED_FORWARD * feedForwardSize + SCORES * headCount * length;
+  return layerCount * length * token;
 }
 
 /** Most logits that are in memory at a time. */
 const LOGIT_BYTES = 2 ** 26;
 
 /** Chunks that the label tokens of a batch are taken in; of the plan alone, as the chunks decide the order of sums. */
-export function lossChunks(config: T5Config, { count, targetLength }: BatchSize): number {
+export function lossChunks(config: ModelConfig, { count, targetLength }: BatchSize): number {
   return Math.max(1, Math.ceil((count * targetLength * config.vocabularySize * FLOAT_BYTES) / LOGIT_BYTES));
 }

@@ -2,12 +2,12 @@
 
 import { RuntimeError } from '../../runtime/errors.ts';
 import { HEAD_PATH, type LinearModule } from '../../runtime/models/linear-module.ts';
-import type { ModelConfig, T5Config } from '../../runtime/models/model-config.ts';
+import type { ModelConfig } from '../../runtime/models/model-config.ts';
 import { type ModelFiles, readModelFiles, withModelErrors } from '../../runtime/models/model-files.ts';
-import { checkT5Tensors, t5TensorShapes } from '../../runtime/t5/t5-tensors.ts';
+import { checkModelTensors, embeddingsName, tensorShapes } from '../../runtime/models/model-modules.ts';
+import { openModelWeights } from '../../runtime/models/model-weights.ts';
 import { elementCount } from '../../runtime/tensor.ts';
-import { WeightFiles } from '../../storage/model-folder.ts';
-import { EMBEDDINGS } from '../graph/t5-training-graph.ts';
+import { findGguf } from '../../storage/model-folder.ts';
 import { factorName, factorShapes, type LoraTraining, type TrainingMethod } from '../graph/training-method.ts';
 import { selectLoraModules } from '../lora-modules.ts';
 import { randomWords } from '../random-bits.ts';
@@ -15,7 +15,7 @@ import type { LoraSettings, TrainerPlaces, TrainingPlan } from './trainer-protoc
 
 export interface TrainedModel {
   readonly files: ModelFiles;
-  readonly config: T5Config;
+  readonly config: ModelConfig;
   readonly method: TrainingMethod;
   /** The matrices that a LoRA adapts, in the order of the model; empty: every weight is trained. */
   readonly adapted: readonly LinearModule[];
@@ -35,9 +35,9 @@ const WORDS = 2 ** 32;
 export async function openTrainedModel(plan: TrainingPlan, places: TrainerPlaces): Promise<TrainedModel> {
   const files = await readModelFiles(plan.modelSource, places.directories);
   const { config } = files;
-  if (config.family !== 't5') throw notTrained(config);
+  if (plan.lora === null && (await findGguf(files.folder)) !== undefined) throw noOutputFormat();
   const weights = await withModelErrors(() => readWeights(files.folder, config));
-  const weightShapes = new Map(t5TensorShapes(config));
+  const weightShapes = new Map(tensorShapes(config));
   if (weights.has(HEAD)) weightShapes.set(HEAD, [config.vocabularySize, config.hiddenSize]);
   const weightCount = countOf(weights);
   if (plan.lora === null) {
@@ -63,21 +63,23 @@ export async function openTrainedModel(plan: TrainingPlan, places: TrainerPlaces
   };
 }
 
-function notTrained({ architecture }: ModelConfig): RuntimeError {
-  const message = `Expected a T5 to train, ${architecture} came: decoder-only models are served, not trained yet.`;
-  return new RuntimeError('UNSUPPORTED_ARGUMENT', message, { argument: 'model' });
+function noOutputFormat(): RuntimeError {
+  const message =
+    'Expected a model in a folder of Hugging Face to train every weight of, a GGUF file came. Train a LoRA adapter beside it, or load the folder that the file was made from.';
+  return new RuntimeError('UNSUPPORTED_ARGUMENT', message, { argument: 'method' });
 }
 
 /** Weights by name; the head only where it is another matrix than the embeddings, as transformers ties them. */
-async function readWeights(folder: string, config: T5Config): Promise<Map<string, Float32Array>> {
-  const files = await WeightFiles.open(folder);
+async function readWeights(folder: string, config: ModelConfig): Promise<Map<string, Float32Array>> {
+  const files = await openModelWeights(folder, config);
   try {
-    checkT5Tensors(config, files);
+    checkModelTensors(config, files);
     const weights = new Map<string, Float32Array>();
-    for (const name of t5TensorShapes(config).keys()) weights.set(name, await files.read(name));
-    if (!files.has(HEAD)) return weights;
+    for (const name of tensorShapes(config).keys()) weights.set(name, await files.read(name));
+    // a T5's files say by what they hold whether its head is tied
+    if (config.family !== 't5' || !files.has(HEAD)) return weights;
     const head = await files.read(HEAD);
-    const embeddings = weights.get(EMBEDDINGS);
+    const embeddings = weights.get(embeddingsName(config));
     if (head.some((value, index) => value !== embeddings?.[index])) weights.set(HEAD, head);
     return weights;
   } finally {

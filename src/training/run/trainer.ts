@@ -118,7 +118,7 @@ class TrainingRun {
     const stepsTotal = optimization.maxSteps ?? Math.ceil(optimization.epochs * batches.stepsPerEpoch);
     const options = graphOptions(parts);
     const graph = await TrainingGraph.create(options);
-    const adamw = new AdamW(model.trained, optimization);
+    const adamw = new AdamW(model.trained, { ...optimization, threadCount: plan.threadCount });
     const updater = new WeightUpdater(graph, adamw, { ...optimization, stepsTotal });
     const validation =
       data.validation && (await Validation.create(data.validation, options, { evaluateEverySteps, stepsTotal }));
@@ -159,6 +159,7 @@ class TrainingRun {
 
   async close(): Promise<void> {
     await this.graph.dispose();
+    await this.updater.dispose();
     await this.validation?.close();
   }
 
@@ -249,7 +250,7 @@ function graphOptions({ plan, model, data }: RunParts): TrainingGraphOptions {
   const all = validation === undefined ? [training] : [training, validation];
   const largest = {
     count: plan.optimization.batchSize,
-    sourceLength: Math.max(...all.map(({ longestSource }) => longestSource)),
+    inputLength: Math.max(...all.map(({ longestInput }) => longestInput)),
     targetLength: Math.max(...all.map(({ longestTarget }) => longestTarget)),
   };
   const memory = Math.min(totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY);

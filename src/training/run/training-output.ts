@@ -17,9 +17,13 @@ const MODEL_WEIGHTS = 'model.safetensors';
 const COPIED = [
   'tokenizer.json',
   'tokenizer_config.json',
+  'chat_template.jinja',
   'special_tokens_map.json',
   'added_tokens.json',
   'spiece.model',
+  'tokenizer.model',
+  'vocab.json',
+  'merges.txt',
 ];
 /** Key of the metadata that says which plan made a folder. */
 const PLAN = 'gistql_plan';
@@ -66,14 +70,15 @@ export async function writeOutput(
 }
 
 /** As PEFT's LoraConfig writes itself: what is left out has PEFT's default. */
-function adapterConfig(plan: TrainingPlan, lora: LoraSettings, { adapted }: TrainedModel): unknown {
+function adapterConfig(plan: TrainingPlan, lora: LoraSettings, { adapted, config }: TrainedModel): unknown {
   const { rank, alpha, dropout, targetModules, useRslora } = lora;
   // PEFT, too, writes the modules that all-linear stood for
   const named = targetModules[0] === 'all-linear' ? moduleEndings(adapted) : targetModules;
   return {
     ...baseNameOf(plan.modelSource),
     bias: 'none',
-    fan_in_fan_out: false,
+    // GPT-2's Conv1D keeps its weights the other way round
+    fan_in_fan_out: config.family === 'gpt2',
     inference_mode: true,
     init_lora_weights: true,
     lora_alpha: alpha,
@@ -82,7 +87,7 @@ function adapterConfig(plan: TrainingPlan, lora: LoraSettings, { adapted }: Trai
     peft_type: 'LORA',
     r: rank,
     target_modules: [...named].sort(),
-    task_type: 'SEQ_2_SEQ_LM',
+    task_type: config.family === 't5' ? 'SEQ_2_SEQ_LM' : 'CAUSAL_LM',
     use_dora: false,
     use_rslora: useRslora,
   };

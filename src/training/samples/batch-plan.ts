@@ -12,7 +12,8 @@ const LEAST_GROUPS = 4;
 
 export interface SampleLengths {
   readonly count: number;
-  sourceLength(sample: number): number;
+  /** Tokens of the longest rows that it is padded in: of its source, or of prompt and summary together. */
+  inputLength(sample: number): number;
   targetLength(sample: number): number;
 }
 
@@ -85,11 +86,11 @@ export class BatchPlan {
   }
 }
 
-/** By the source, which takes most of the time, then by the target; equal ones stay in order. */
+/** By the input, which takes most of the time, then by the target; equal ones stay in order. */
 export function sortByLength(order: Uint32Array, samples: SampleLengths): void {
   order.sort(
     (left, right) =>
-      samples.sourceLength(left) - samples.sourceLength(right) ||
+      samples.inputLength(left) - samples.inputLength(right) ||
       samples.targetLength(left) - samples.targetLength(right) ||
       left - right,
   );

@@ -3,59 +3,31 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { uniform } from '../../../src/runtime/decoding/random.ts';
 import { HEAD_PATH } from '../../../src/runtime/models/linear-module.ts';
-import { t5LinearModules } from '../../../src/runtime/t5/t5-modules.ts';
-import type { TrainingExample } from '../../../src/training/graph/batch-feeds.ts';
+import { linearModules } from '../../../src/runtime/models/model-modules.ts';
 import {
   type DropoutMasks,
   TrainingGraph,
   type TrainingGraphOptions,
-  type TrainingStep,
 } from '../../../src/training/graph/training-graph.ts';
 import { factorName, factorShapes, type LoraTraining } from '../../../src/training/graph/training-method.ts';
-import { distanceOf, slopesOf } from '../../support/finite-differences.ts';
-import { seededNumbers } from '../../support/seeded-numbers.ts';
+import { distanceOf } from '../../support/finite-differences.ts';
 import { parseT5Config } from '../../support/t5-config.ts';
 import { type TinyModelOptions, tinyConfig, tinyTensors } from '../../support/tiny-model.ts';
+import {
+  addFactors,
+  calmer,
+  checkBatch,
+  checkOtherWays,
+  checkSlopes,
+  copyOf,
+  EXAMPLES,
+  everyModule,
+  runOnce,
+  type SmallModel,
+} from '../../support/training-graphs.ts';
 
-/** Sources longer than the farthest distance that the bias tells apart are among them. */
-const EXAMPLES: readonly TrainingExample[] = [
-  { inputIds: [7, 1], labels: [9, 30, 2, 1] },
-  { inputIds: Array.from({ length: 23 }, (_, place) => 3 + ((place * 11) % 50)), labels: [30, 1] },
-  { inputIds: [5, 7, 7, 12, 1], labels: [4, 4, 17, 59, 3, 1] },
-];
 /** Small, so that every slope can be taken. */
 const CONFIG = { d_model: 8, d_kv: 3, d_ff: 10, num_heads: 2, num_layers: 2, num_decoder_layers: 2 };
-const CHECKED_EACH = 12;
-/** Layers bend the loss: differences are taken over little, and rounding shows in them. */
-const STEP = 0.004;
-const ROUNDING = 5e-3;
-/** Of the weights of tiny models: attention that is nearly all or nothing has no slopes to speak of. */
-const CALMER = 0.5;
-
-function tiny(options: TinyModelOptions): Pick<TrainingGraphOptions, 'config' | 'tensors' | 'threadCount'> {
-  const own = { ...options, config: { ...CONFIG, ...options.config } };
-  const tensors = new Map<string, Float32Array>();
-  for (const [name, { data }] of tinyTensors(own))
-    tensors.set(
-      name,
-      Float32Array.from(data, (value) => value * CALMER),
-    );
-  return { config: parseT5Config(tinyConfig(own)), tensors, threadCount: 1 };
-}
-
-function addFactors({ config, tensors }: ReturnType<typeof tiny>, lora: LoraTraining): void {
-  const next = seededNumbers(5);
-  for (const [name, [rows = 0, columns = 0]] of factorShapes(lora, t5LinearModules(config))) {
-    (tensors as Map<string, Float32Array>).set(
-      name,
-      Float32Array.from({ length: rows * columns }, () => next() - 0.5),
-    );
-  }
-}
-
-function everyModule(config: TrainingGraphOptions['config']): ReadonlySet<string> {
-  return new Set(t5LinearModules(config).map(({ path }) => path));
-}
 
 type Tensors = ReadonlyMap<string, Float32Array>;
 
@@ -116,28 +88,9 @@ function factorGradients(
   ]);
 }
 
-/** Of each tensor, CHECKED_EACH numbers spread over it. */
-async function checkSlopes(options: TrainingGraphOptions, masks?: DropoutMasks): Promise<void> {
-  const graph = await TrainingGraph.create(options);
-  try {
-    const gradients = copyOf((await graph.run(EXAMPLES, masks)).gradients);
-    const loss = async (): Promise<number> => (await graph.run(EXAMPLES, masks)).lossSum;
-    for (const [name, gradient] of gradients) {
-      const data = options.tensors.get(name) as Float32Array;
-      const stride = Math.ceil(data.length / CHECKED_EACH);
-      // a row of the embeddings that is read, and one that is not
-      const places = Array.from({ length: Math.ceil(data.length / stride) }, (_, index) => index * stride);
-      const slopes: number[] = [];
-      for (const place of places) slopes.push(...(await slopesOf(loss, data.subarray(place, place + 1), STEP)));
-      const { distance, size } = distanceOf(
-        places.map((place) => gradient[place] as number),
-        slopes,
-      );
-      assert.ok(distance <= 2e-3 * size + ROUNDING, `the gradient of ${name} differs by ${distance} of ${size}`);
-    }
-  } finally {
-    await graph.dispose();
-  }
+function tiny(options: TinyModelOptions): SmallModel {
+  const own = { ...options, config: { ...CONFIG, ...options.config } };
+  return { config: parseT5Config(tinyConfig(own)), tensors: calmer(tinyTensors(own)), threadCount: 1 };
 }
 
 for (const gated of [false, true]) {
@@ -212,48 +165,11 @@ test('LoRA with dropout: what is dropped has no part in loss and gradients', asy
   await kept.dispose();
 });
 
-/** What a run gave, kept from the next one. */
-function copyOf(gradients: TrainingStep['gradients']): TrainingStep['gradients'] {
-  return new Map([...gradients].map(([name, data]) => [name, data.slice()]));
-}
+test('recomputing, and taking the loss in chunks, change nothing but rounding', () =>
+  checkOtherWays({ ...tiny({ gated: true }), method: { method: 'full' }, labelSmoothing: 0.1 }));
 
-async function runOnce(options: TrainingGraphOptions, examples = EXAMPLES) {
-  const graph = await TrainingGraph.create(options);
-  try {
-    return await graph.run(examples);
-  } finally {
-    await graph.dispose();
-  }
-}
-
-test('recomputing, and taking the loss in chunks, change nothing but rounding', async () => {
-  const options: TrainingGraphOptions = { ...tiny({ gated: true }), method: { method: 'full' }, labelSmoothing: 0.1 };
-  const wanted = await runOnce(options);
-  for (const other of [{ recompute: true }, { lossChunks: 3 }, { recompute: true, lossChunks: 20 }]) {
-    const { lossSum, gradients } = await runOnce({ ...options, ...other });
-    assert.ok(Math.abs(lossSum - wanted.lossSum) < 1e-4);
-    for (const [name, gradient] of gradients) {
-      const { distance, size } = distanceOf(gradient, wanted.gradients.get(name) as Float32Array);
-      assert.ok(distance <= 1e-5 * size, `${JSON.stringify(other)}: ${name} differs by ${distance} of ${size}`);
-    }
-  }
-});
-
-test('a batch is the sum of its examples: padding has no part in it', async () => {
-  const options: TrainingGraphOptions = { ...tiny({}), method: { method: 'full' } };
-  const { lossSum, tokenCount, gradients } = await runOnce(options);
-  const alone: TrainingStep[] = [];
-  for (const example of EXAMPLES) alone.push(await runOnce(options, [example]));
-  assert.equal(tokenCount, 12);
-  assert.ok(Math.abs(alone.reduce((sum, one) => sum + one.lossSum, 0) - lossSum) < 1e-3);
-  for (const [name, gradient] of gradients) {
-    const summed = gradient.map((_, index) =>
-      alone.reduce((sum, one) => sum + (one.gradients.get(name)?.[index] as number), 0),
-    );
-    const { distance, size } = distanceOf(gradient, summed);
-    assert.ok(distance <= 1e-4 * size, `${name} differs by ${distance} of ${size}`);
-  }
-});
+test('a batch is the sum of its examples: padding has no part in it', () =>
+  checkBatch({ ...tiny({}), method: { method: 'full' } }));
 
 test('the same batch gives the same bits, and weights are read as they are when a run begins', async () => {
   const options: TrainingGraphOptions = { ...tiny({ gated: true }), method: { method: 'full' } };
@@ -280,7 +196,7 @@ test('LoRA with b = 0 has the loss of its base, gradients of its factors only, a
   for (const [name, data] of model.tensors) if (name.includes('lora_B')) data.fill(0);
   const adapted = await runOnce({ ...model, method });
   assert.ok(Math.abs(adapted.lossSum - lossSum) < 1e-4);
-  assert.deepEqual([...adapted.gradients.keys()], [...factorShapes(method, t5LinearModules(model.config)).keys()]);
+  assert.deepEqual([...adapted.gradients.keys()], [...factorShapes(method, linearModules(model.config)).keys()]);
   for (const [name, gradient] of adapted.gradients) {
     assert.equal(
       gradient.every((value) => value === 0),

@@ -1,7 +1,7 @@
 /** AdamW and the schedules by hand, and laws of a step: what is accumulated is one batch, what is clipped is shorter. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { TrainingExample } from '../../../src/training/graph/batch-feeds.ts';
+import type { TrainingExample } from '../../../src/training/graph/padded-batch.ts';
 import { TrainingGraph } from '../../../src/training/graph/training-graph.ts';
 import { AdamW, decaysByTrainer } from '../../../src/training/optimizer/adamw.ts';
 import { learningRateAt } from '../../../src/training/optimizer/learning-rate.ts';
@@ -10,16 +10,35 @@ import { parseT5Config } from '../../support/t5-config.ts';
 import { tinyConfig, tinyTensors } from '../../support/tiny-model.ts';
 import { distanceBetween, normOf } from '../../support/training-oracle.ts';
 
-test('two steps of AdamW, reckoned by hand', () => {
+test('two steps of AdamW, reckoned by hand', async () => {
   const weight = Float32Array.of(1, -2);
   const adamw = new AdamW(new Map([['w', weight]]), { weightDecay: 0.5 });
-  adamw.update(new Map([['w', Float32Array.of(4, -1)]]), { step: 1, scale: 0.5, learningRate: 0.1 });
+  await adamw.update(new Map([['w', Float32Array.of(4, -1)]]), { step: 1, scale: 0.5, learningRate: 0.1 });
   // the first step is as long as the rate, whatever the gradient; decay takes 0.1 · 0.5
   assert.ok(distanceBetween(weight, Float32Array.of(1 * 0.95 - 0.1, -2 * 0.95 + 0.1)) < 1e-6);
-  adamw.update(new Map([['w', Float32Array.of(0, 0)]]), { step: 2, scale: 1, learningRate: 0.1 });
+  await adamw.update(new Map([['w', Float32Array.of(0, 0)]]), { step: 2, scale: 1, learningRate: 0.1 });
   const m = (0.9 * 0.1 * 2) / (1 - 0.9 ** 2);
   const v = (0.999 * 0.001 * 4) / (1 - 0.999 ** 2);
   assert.ok(Math.abs((weight[0] as number) - (0.85 * 0.95 - (0.1 * m) / Math.sqrt(v))) < 1e-6);
+  await adamw.dispose();
+});
+
+test('tensors longer than a piece are updated like any other, number by number, whatever the number of threads', async () => {
+  const length = 2 ** 18 * 2 + 77;
+  const at = (index: number): number => Math.fround(Math.sin(index) * 0.1);
+  const update = async (threadCount: number, count: number, offset: number): Promise<Float32Array> => {
+    const weight = Float32Array.from({ length: count }, (_, index) => at(3 * (offset + index)));
+    const gradient = Float32Array.from({ length: count }, (_, index) => at(offset + index));
+    const adamw = new AdamW(new Map([['w', weight]]), { weightDecay: 0.01, threadCount });
+    for (const step of [1, 2]) await adamw.update(new Map([['w', gradient]]), { step, scale: 0.5, learningRate: 0.01 });
+    await adamw.dispose();
+    return weight;
+  };
+  const whole = await update(1, length, 0);
+  assert.deepEqual(await update(2, length, 0), whole);
+  for (const offset of [0, 2 ** 18 - 1, length - 5]) {
+    assert.deepEqual(await update(1, 5, offset), whole.subarray(offset, offset + 5));
+  }
 });
 
 test('biases and norms do not decay', () => {
@@ -60,9 +79,10 @@ async function stepOn(batches: readonly (readonly TrainingExample[])[], settings
   const tensors = new Map([...tinyTensors()].map(([name, { data }]) => [name, data.slice()]));
   const config = parseT5Config(tinyConfig());
   const graph = await TrainingGraph.create({ config, tensors, method: { method: 'full' }, threadCount: 1 });
-  const updater = new WeightUpdater(graph, new AdamW(tensors, { weightDecay: 0 }), settings);
-  const update = await updater.step(batches, 0);
+  const adamw = new AdamW(tensors, { weightDecay: 0 });
+  const update = await new WeightUpdater(graph, adamw, settings).step(batches, 0);
   await graph.dispose();
+  await adamw.dispose();
   return { update, tensors };
 }
 

@@ -1,6 +1,6 @@
 /** Thirty to forty steps of training go where PyTorch's go: loss, norm, rate, and the weights at the end. */
 import assert from 'node:assert/strict';
-import type { TrainingExample } from '../../../src/training/graph/batch-feeds.ts';
+import type { TrainingExample } from '../../../src/training/graph/padded-batch.ts';
 import { TrainingGraph } from '../../../src/training/graph/training-graph.ts';
 import { AdamW, decaysByTrainer } from '../../../src/training/optimizer/adamw.ts';
 import type { LearningRateSchedule } from '../../../src/training/optimizer/learning-rate.ts';
@@ -37,6 +37,13 @@ function trainedOf(tensors: ReadonlyMap<string, Float32Array>, lora: boolean): M
   return new Map([...tensors].filter(([name]) => !lora || name.includes('.lora_')));
 }
 
+/** The bias of GPT-2's keys, a third of its tensor, has gradient 0 but for rounding, which AdamW makes steps of. */
+function withoutKeyBias(name: string, data: Float32Array): Float32Array {
+  if (!name.endsWith('.c_attn.bias')) return data;
+  const third = data.length / 3;
+  return Float32Array.of(...data.subarray(0, third), ...data.subarray(2 * third));
+}
+
 async function checkFinalLosses(
   model: Awaited<ReturnType<typeof oracleModel>>,
   batches: readonly (readonly TrainingExample[])[],
@@ -66,7 +73,7 @@ async function checkTrajectory(root: string, name: string): Promise<void> {
   const schedule = expected.schedule.toLowerCase() as LearningRateSchedule;
   const adamw = new AdamW(trained, { ...expected, decays });
   const updater = new WeightUpdater(graph, adamw, { ...expected, schedule });
-  const batches = oracleBatches(root);
+  const batches = oracleBatches(root, model.config);
   for (const [step, wanted] of expected.steps.entries()) {
     const chosen = (expected.batchOrder[step] ?? []).map((index) => batches[index] ?? []);
     const own = await updater.step(chosen, step);
@@ -75,14 +82,15 @@ async function checkTrajectory(root: string, name: string): Promise<void> {
     close(own.learningRate, wanted.learningRate, 1e-12, `rate of step ${step}`);
   }
   await graph.dispose();
+  await adamw.dispose();
   const reference = await readTensors(
     lora ? `${folder}/adapter-final/adapter_model.safetensors` : `${folder}/weights.safetensors`,
   );
   assert.deepEqual([...trained.keys()].sort(), [...reference.keys()].sort());
   for (const [tensor, data] of trained) {
-    const wanted = reference.get(tensor) as Float32Array;
-    const distance = distanceBetween(data, wanted);
-    const movement = distanceBetween(wanted, start.get(tensor) as Float32Array);
+    const wanted = withoutKeyBias(tensor, reference.get(tensor) as Float32Array);
+    const distance = distanceBetween(withoutKeyBias(tensor, data), wanted);
+    const movement = distanceBetween(wanted, withoutKeyBias(tensor, start.get(tensor) as Float32Array));
     assert.ok(distance <= 1e-4 * normOf(wanted), `${tensor} ends ${distance} away, of ${normOf(wanted)}`);
     assert.ok(distance <= 1e-2 * movement, `${tensor} ends ${distance} away, having moved by ${movement}`);
   }
@@ -98,6 +106,8 @@ for (const name of [
   'lora-qv',
   'lora-all-rslora',
   'lora-accumulation-smoothing',
+  'gpt2-full',
+  'gpt2-lora',
 ]) {
   oracleTest(`${name}: the trajectory of PyTorch`, 'oracle/training', (root) => checkTrajectory(root, name));
 }

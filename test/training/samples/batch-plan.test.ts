@@ -9,7 +9,7 @@ function samplesOf(count: number, seed = 1): SampleLengths {
   const lengths = Array.from({ length: count }, () => [1 + Math.floor(next() * 500), 1 + Math.floor(next() * 60)]);
   return {
     count,
-    sourceLength: (sample) => lengths[sample]?.[0] ?? 0,
+    inputLength: (sample) => lengths[sample]?.[0] ?? 0,
     targetLength: (sample) => lengths[sample]?.[1] ?? 0,
   };
 }
@@ -55,8 +55,8 @@ test('similar lengths come together: padding is a small part of that of a random
   const padding = (batches: readonly (readonly number[])[]): number => {
     let sum = 0;
     for (const batch of batches) {
-      const longest = Math.max(...batch.map((sample) => samples.sourceLength(sample)));
-      for (const sample of batch) sum += longest - samples.sourceLength(sample);
+      const longest = Math.max(...batch.map((sample) => samples.inputLength(sample)));
+      for (const sample of batch) sum += longest - samples.inputLength(sample);
     }
     return sum;
   };
@@ -65,7 +65,7 @@ test('similar lengths come together: padding is a small part of that of a random
   const inOrder = Array.from({ length: 250 }, (_, batch) => Array.from({ length: 8 }, (_item, at) => 8 * batch + at));
   assert.ok(padding(grouped) < 0.15 * padding(inOrder), `${padding(grouped)} of ${padding(inOrder)}`);
   // and long batches come anywhere, not at the end
-  const means = grouped.map((batch) => samples.sourceLength(batch[0] as number));
+  const means = grouped.map((batch) => samples.inputLength(batch[0] as number));
   const half = means.length / 2;
   const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
   assert.ok(Math.abs(mean(means.slice(0, half)) - mean(means.slice(half))) < 60);

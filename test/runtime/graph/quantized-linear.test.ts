@@ -1,0 +1,114 @@
+/** Products in 8 bits are those of integers, row by row, and near those of float32. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { GraphBuilder } from '../../../src/runtime/graph/graph-builder.ts';
+import { createProducts } from '../../../src/runtime/graph/matrix-products.ts';
+import { ROW_ZEROS, rowZeros } from '../../../src/runtime/graph/quantized-linear.ts';
+import { finestExactRange } from '../../../src/runtime/quantization/exact-range.ts';
+import {
+  dequantizedRows,
+  describeRange,
+  quantizeRows,
+  WEIGHT_RANGES,
+  type WeightRange,
+} from '../../../src/runtime/quantization/quantize-rows.ts';
+import { Session } from '../../../src/runtime/session.ts';
+import { floatTensor } from '../../../src/runtime/tensor.ts';
+import { seededNumbers } from '../../support/seeded-numbers.ts';
+
+const [IN_SIZE, OUT_SIZE] = [96, 70];
+const ROWS = 33;
+const next = seededNumbers(20261128);
+const matrix = Float32Array.from({ length: OUT_SIZE * IN_SIZE }, () => next() - 0.5);
+/** Rows of very different sizes, one of zeros, one with a number that stands out. */
+const rows = Float32Array.from({ length: ROWS * IN_SIZE }, (_, index) => {
+  const row = Math.floor(index / IN_SIZE);
+  const value = (next() - 0.5) * 10 ** ((row % 7) - 3);
+  if (row === 5) return 0;
+  return row === 6 && index % IN_SIZE === 11 ? 50 : value;
+});
+
+async function open(range: WeightRange, isBatched: boolean): Promise<Session> {
+  const graph = new GraphBuilder('products');
+  const lead = isBatched ? [1, 'rows'] : ['rows'];
+  const x = graph.input('x', 'float32', [...lead, IN_SIZE]);
+  const products = createProducts(graph, range, isBatched);
+  const first = products.product(x, 'first_matrix', matrix, IN_SIZE);
+  // the same rows for another matrix
+  const second = products.product(
+    x,
+    'second_matrix',
+    matrix.map((weight) => -weight),
+    IN_SIZE,
+  );
+  graph.output(first, 'first', 'float32', [...lead, OUT_SIZE]);
+  graph.output(second, 'second', 'float32', [...lead, OUT_SIZE]);
+  return Session.create(graph.build(), { threadCount: 2 });
+}
+
+async function run(session: Session, first: number, count: number, isBatched: boolean): Promise<Float32Array> {
+  const data = rows.slice(first * IN_SIZE, (first + count) * IN_SIZE);
+  const x = floatTensor(data, isBatched ? [1, count, IN_SIZE] : [count, IN_SIZE]);
+  const outputs = await session.run({ x, [ROW_ZEROS]: rowZeros(count) }, ['first', 'second']);
+  const y = outputs.floats('first');
+  assert.deepEqual(
+    outputs.floats('second').map((value) => 0 - value),
+    y.map((value) => value + 0),
+  );
+  return y;
+}
+
+/** What the graph is to compute, in integers. */
+function expectedRow(row: number, { weights, scales }: ReturnType<typeof quantizeRows>): number[] {
+  const own = rows.subarray(row * IN_SIZE, (row + 1) * IN_SIZE);
+  const largest = own.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+  const scale = Math.max(Math.fround(largest * Math.fround(1 / 127)), 1e-30);
+  return Array.from({ length: OUT_SIZE }, (_, out) => {
+    let sum = 0;
+    for (const [index, value] of own.entries()) {
+      const quotient = Math.fround(value / Math.fround(scale));
+      // half to even, as onnxruntime rounds
+      const floor = Math.floor(quotient);
+      const rounded = quotient - floor === 0.5 ? floor + (floor % 2 === 0 ? 0 : 1) : Math.round(quotient);
+      sum += rounded * (weights[index * OUT_SIZE + out] as number);
+    }
+    return sum * (scales[out] as number) * scale;
+  });
+}
+
+test('each row is a product of integers, and the same alone and with others', async (t) => {
+  const range = await finestExactRange(2);
+  const quantized = quantizeRows(matrix, IN_SIZE, range);
+  for (const isBatched of [false, true]) {
+    const session = await open(range, isBatched);
+    t.after(() => session.dispose());
+    const together = await run(session, 0, ROWS, isBatched);
+    for (let row = 0; row < ROWS; row++) {
+      const own = together.subarray(row * OUT_SIZE, (row + 1) * OUT_SIZE);
+      assert.deepEqual(await run(session, row, 1, isBatched), own, `row ${row}`);
+      for (const [out, expected] of expectedRow(row, quantized).entries()) {
+        const tolerance = 1e-5 * Math.abs(expected) + 1e-9;
+        assert.ok(Math.abs((own[out] as number) - expected) <= tolerance, `row ${row}, ${out}`);
+      }
+    }
+    assert.deepEqual(await run(session, 7, 9, isBatched), together.slice(7 * OUT_SIZE, 16 * OUT_SIZE));
+  }
+});
+
+test('the range of weights is one of those there are, and its sums are exact on this processor', async () => {
+  const range = await finestExactRange(1);
+  assert.ok(WEIGHT_RANGES.includes(range));
+  assert.deepEqual(await finestExactRange(2), range);
+  assert.equal(new Set(WEIGHT_RANGES.map(describeRange)).size, WEIGHT_RANGES.length);
+});
+
+test('what an 8-bit matrix stands for is within half a unit of its own', () => {
+  for (const range of WEIGHT_RANGES) {
+    const quantized = quantizeRows(matrix, IN_SIZE, range);
+    const back = dequantizedRows(quantized);
+    for (const [index, weight] of matrix.entries()) {
+      const scale = quantized.scales[Math.floor(index / IN_SIZE)] as number;
+      assert.ok(Math.abs(weight - (back[index] as number)) <= (scale / 2) * (1 + 1e-5));
+    }
+  }
+});
