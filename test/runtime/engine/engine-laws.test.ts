@@ -29,6 +29,7 @@ function makeRequests(count: number, longest: number): Asked[] {
     id: `r${index}`,
     promptTokenIds: Array.from({ length: 3 + Math.floor(next() * (longest - 2)) }, () => 3 + Math.floor(next() * 115)),
     options: OPTIONS[index % OPTIONS.length] ?? {},
+    logprobs: index % 3 !== 0,
   }));
 }
 
@@ -41,6 +42,8 @@ interface Law {
   readonly model: string;
   /** Tokens of the longest prompt. */
   readonly longest: number;
+  /** Rows whose log-probabilities nobody reads are, then. Default false. */
+  readonly screened?: boolean;
   readonly place: (t: Cleanup) => Promise<{ readonly parent: string; readonly name: string }>;
 }
 
@@ -53,9 +56,15 @@ const LAWS: readonly Law[] = [
   // prompts of up to three chunks
   { model: 'GPT-2', longest: 600, place: (t) => writeTinyDecoderOnly(t, tinyGpt2) },
   { model: 'Llama', longest: 600, place: (t) => writeTinyDecoderOnly(t, tinyLlama) },
+  {
+    model: 'Llama whose tied head is screened',
+    longest: 200,
+    screened: true,
+    place: (t) => writeTinyDecoderOnly(t, { ...tinyLlama, tie_word_embeddings: true }),
+  },
 ];
 
-for (const { model, longest, place } of LAWS) {
+for (const { model, longest, screened = false, place } of LAWS) {
   describe(`the engine over a tiny ${model}`, () => {
     let runner: ModelRunner;
     const requests = makeRequests(24, longest);
@@ -63,7 +72,7 @@ for (const { model, longest, place } of LAWS) {
 
     before(async () => {
       const { parent, name } = await place({ after });
-      ({ runner } = await loadRunner(parent, name));
+      ({ runner } = await loadRunner(parent, name, { screened }));
       for (const request of requests) {
         alone.set(request.id, answerOf(await EngineHarness.runAll(runner, [request]), request.id));
       }
