@@ -13,6 +13,7 @@ import type { DecoderOnlyConfig } from '../models/model-config.ts';
 import type { SessionOutputs } from '../session.ts';
 import { floatTensor, longTensor, type TensorValue } from '../tensor.ts';
 import { appended, CHUNK_TOKENS, emptyPast, type PromptChunk, PromptPrefill } from './prompt-prefill.ts';
+import { rotaryFeeds } from './rotary.ts';
 
 const MASKED = Number.NEGATIVE_INFINITY;
 
@@ -111,7 +112,8 @@ export class DecoderOnlyRunner extends BatchRunner {
 
   /** What every run is fed of its rows. */
   private rowFeeds(tokenIds: readonly number[], positions: readonly number[]): Record<string, TensorValue> {
-    const { hiddenSize, contextLength, family } = this.config;
+    const { config } = this;
+    const { hiddenSize, contextLength } = config;
     invariant(tokenIds.length === positions.length, 'every row has an input token');
     invariant(Math.max(...positions) < contextLength, 'positions are those of the model');
     const embedded = this.table.rows(tokenIds);
@@ -119,7 +121,10 @@ export class DecoderOnlyRunner extends BatchRunner {
     const feeds: Record<string, TensorValue> = {
       token_embeddings: floatTensor(embedded, [tokenIds.length, hiddenSize]),
     };
-    if (family === 'llama') feeds.positions = longTensor(positions, [positions.length, 1]);
+    if (config.family === 'llama') {
+      Object.assign(feeds, rotaryFeeds(config, positions));
+      feeds.rotary_places = longTensor([...positions.keys()], [positions.length, 1]);
+    }
     return feeds;
   }
 
