@@ -71,7 +71,7 @@ async function readData(plan: TrainingPlan, places: TrainerPlaces, model: Traine
     directory.open({ dataset, split: name, limit: most, sampleSeed: null, references: [0] });
   const reading = {
     config: model.config,
-    tokenizer: await HuggingFaceTokenizer.parse(model.files.tokenizerJson),
+    tokenizer: await HuggingFaceTokenizer.parse(model.files.tokenizerJson, model.files.specialTokens),
     frame: framePrompt(findTemplate(templateId), [], model.files.chat),
     maxSourceTokens: Math.min(maxSourceTokens, places.maxInputTokens),
     maxTargetTokens,
