@@ -16,7 +16,7 @@ export interface SampleReading {
   readonly maxTargetTokens: number;
 }
 
-export interface ReadTokens {
+interface ReadTokens {
   readonly ids: Int32Array;
   readonly cut: boolean;
 }
