@@ -58,12 +58,17 @@ export class DecoderOnlyRunner extends BatchRunner {
     return this.runStep(plan, feeds);
   }
 
-  async embed(tokenIds: readonly number[], layer: EmbeddingLayer): Promise<Float32Array> {
+  async embed(
+    tokenIds: readonly number[],
+    layer: EmbeddingLayer,
+    between: () => Promise<void> = async () => {},
+  ): Promise<Float32Array> {
     if (layer === 'input') return this.table.rows(tokenIds);
     const { hiddenSize } = this.config;
     const states = new Float32Array(tokenIds.length * hiddenSize);
     let past = emptyPast(this.config);
     while (past.length < tokenIds.length) {
+      if (past.length > 0) await between();
       const chunk = tokenIds.slice(past.length, past.length + CHUNK_TOKENS);
       const adapters = AdapterCombination.none;
       const outputs = await this.runChunk({ tokenIds: chunk, past, adapters }, ['new_cache', 'states']);
