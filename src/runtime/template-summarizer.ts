@@ -3,7 +3,7 @@ import { DEFAULT_MAX_NEW_TOKENS } from './decoding/parse-sampling-params.ts';
 import type { DecodingOptions } from './decoding/sampling-params.ts';
 import type { ModelDirectory, ServedModel } from './models/served-model.ts';
 import { fitDialogue } from './prompts/fit-dialogue.ts';
-import { DEFAULT_TEMPLATE_ID, findTemplate, framePrompt, promptTemplates } from './prompts/templates.ts';
+import { DEFAULT_TEMPLATE_ID, fillFrame, findTemplate, framePrompt, promptTemplates } from './prompts/templates.ts';
 import type { Prompt, PromptRequest, PromptTemplate, Summarizer, Summary, SummaryRequest } from './summarization.ts';
 import type {
   CallOptions,
@@ -26,7 +26,7 @@ export class TemplateSummarizer implements Summarizer {
     const model = this.models.get(modelId);
     const template = this.templateFor(model, templateId);
     const frame = framePrompt(template, shots ?? [], model.chat);
-    const text = frame.before + dialogue + frame.after;
+    const text = fillFrame(frame, dialogue);
     const tokenCount = await model.tokenizer.countTokens(text, frame);
     return { text, tokenCount, shotCount: shots?.length ?? 0, template };
   }

@@ -1,12 +1,13 @@
 /** What is wrong with a training is said before it is queued, and serving goes on. */
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { mkdir } from 'node:fs/promises';
+import { cp, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import {
   CancelTrainingDocument,
   LoadAdapterDocument,
+  LoadModelDocument,
   ResumeTrainingDocument,
   StartTrainingDocument,
   type StartTrainingInput,
@@ -15,9 +16,11 @@ import {
   TrainingEventsDocument,
   TrainingsDocument,
 } from '../generated/operations.ts';
+import { repositoryPath } from '../support/oracle.ts';
 import { ScriptedTrainer } from '../support/scripted-trainer.ts';
 import type { Answer } from '../support/start-server.ts';
 import { writeTinyAdapter } from '../support/tiny-adapter.ts';
+import { tinyGpt2, writeTinyDecoderOnly } from '../support/tiny-decoder-only.ts';
 import { followTraining, setUpTraining, startTraining, trainingInput } from '../support/training-server.ts';
 import { newStep } from '../support/trainings.ts';
 
@@ -94,6 +97,24 @@ test('an argument that this training does not have is refused, not ignored', asy
   await refused({ method: 'FULL', lora: { rank: 2 } }, 'UNSUPPORTED_ARGUMENT', 'lora');
   await refused({ dataset: 'alone', evaluateEverySteps: 2 }, 'UNSUPPORTED_ARGUMENT', 'evaluateEverySteps');
   await refused({ dataset: 'alone', validationLimit: 2 }, 'UNSUPPORTED_ARGUMENT', 'validationLimit');
+});
+
+test('what a decoder-only model cannot be trained with is refused', async () => {
+  const short = await writeTinyDecoderOnly({ after }, { ...tinyGpt2, n_positions: 6 });
+  await cp(short.folder, join(place.modelsDir, 'short'), { recursive: true });
+  await mkdir(join(place.modelsDir, 'gguf'));
+  await cp(repositoryPath('test/fixtures/gguf/tiny-qwen2/model.gguf'), join(place.modelsDir, 'gguf/model.gguf'));
+  for (const id of ['short', 'gguf']) await server.data(LoadModelDocument, { input: { id, source: `dir:${id}` } });
+  const template = 'summarize-conversation';
+  // a summary may take half of the positions, and leaves the template too few
+  const message = await refused(
+    { model: 'short', template, maxSourceTokens: 5, maxTargetTokens: 100 },
+    'BAD_USER_INPUT',
+    'maxTargetTokens',
+  );
+  assert.match(message, /alone takes \d+ of 3 tokens\. Lower it, or choose a shorter template/);
+  await refused({ model: 'short', maxSourceTokens: 6 }, 'BAD_USER_INPUT', 'maxSourceTokens');
+  assert.match(await refused({ model: 'gguf', method: 'FULL' }, 'UNSUPPORTED_ARGUMENT', 'method'), /GGUF/);
 });
 
 test('an output that is in use, or cannot be one, is refused', async () => {

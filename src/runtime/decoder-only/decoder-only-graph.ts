@@ -63,12 +63,12 @@ class ConstantWeights implements DecoderOnlyWeights {
 function layersOf(parts: LayerParts<DecoderOnlyConfig>): DecoderOnlyLayers {
   const { graph, config } = parts;
   if (config.family === 'gpt2') return new Gpt2Layers({ ...parts, config });
-  const positions = graph.input('positions', 'int64', ['rows', 1]);
-  return new LlamaLayers({ ...parts, config, rotate: rotateRows(graph, config, positions) });
+  const places = graph.input('rotary_places', 'int64', ['rows', 1]);
+  return new LlamaLayers({ ...parts, config, rotate: rotateRows(graph, config, places) });
 }
 
 /**
- * Inputs: token_embeddings [r, d]; positions [r, 1] where they are rotary; section_sizes [2] (rows that are singles,
+ * Inputs: token_embeddings [r, d]; rotary_places [r, 1] and the tables of rotary.ts; section_sizes [2] (rows that are singles,
  * rows that are in groups; in this order); the sections' own (attention.ts), and NAME.mask, which broadcasts to
  * [g, KV, G·q, source + positions + q], and NAME.widths [3].
  * Outputs: states [r, d]; new_cache [r, layers·2·KV·dk] (keys, then values, of each layer).

@@ -13,6 +13,7 @@ import type { DecoderOnlyConfig } from '../models/model-config.ts';
 import type { SessionOutputs } from '../session.ts';
 import { floatTensor, longTensor, type TensorValue } from '../tensor.ts';
 import { appended, CHUNK_TOKENS, emptyPast, type PromptChunk, PromptPrefill } from './prompt-prefill.ts';
+import { rotaryFeeds } from './rotary.ts';
 
 const MASKED = Number.NEGATIVE_INFINITY;
 
@@ -57,12 +58,17 @@ export class DecoderOnlyRunner extends BatchRunner {
     return this.runStep(plan, feeds);
   }
 
-  async embed(tokenIds: readonly number[], layer: EmbeddingLayer): Promise<Float32Array> {
+  async embed(
+    tokenIds: readonly number[],
+    layer: EmbeddingLayer,
+    between: () => Promise<void> = async () => {},
+  ): Promise<Float32Array> {
     if (layer === 'input') return this.table.rows(tokenIds);
     const { hiddenSize } = this.config;
     const states = new Float32Array(tokenIds.length * hiddenSize);
     let past = emptyPast(this.config);
     while (past.length < tokenIds.length) {
+      if (past.length > 0) await between();
       const chunk = tokenIds.slice(past.length, past.length + CHUNK_TOKENS);
       const adapters = AdapterCombination.none;
       const outputs = await this.runChunk({ tokenIds: chunk, past, adapters }, ['new_cache', 'states']);
@@ -111,7 +117,8 @@ export class DecoderOnlyRunner extends BatchRunner {
 
   /** What every run is fed of its rows. */
   private rowFeeds(tokenIds: readonly number[], positions: readonly number[]): Record<string, TensorValue> {
-    const { hiddenSize, contextLength, family } = this.config;
+    const { config } = this;
+    const { hiddenSize, contextLength } = config;
     invariant(tokenIds.length === positions.length, 'every row has an input token');
     invariant(Math.max(...positions) < contextLength, 'positions are those of the model');
     const embedded = this.table.rows(tokenIds);
@@ -119,7 +126,10 @@ export class DecoderOnlyRunner extends BatchRunner {
     const feeds: Record<string, TensorValue> = {
       token_embeddings: floatTensor(embedded, [tokenIds.length, hiddenSize]),
     };
-    if (family === 'llama') feeds.positions = longTensor(positions, [positions.length, 1]);
+    if (config.family === 'llama') {
+      Object.assign(feeds, rotaryFeeds(config, positions));
+      feeds.rotary_places = longTensor([...positions.keys()], [positions.length, 1]);
+    }
     return feeds;
   }
 

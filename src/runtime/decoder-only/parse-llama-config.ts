@@ -97,13 +97,10 @@ function parseContextLength(json: JsonObject): number {
 }
 
 function parseBiases(json: JsonObject): LlamaConfig['biases'] {
-  const isQwen = json.model_type === 'qwen2';
+  // the others have no such keys: transformers passes over them there
+  if (json.model_type !== 'llama') return { inputs: json.model_type === 'qwen2', output: false, feedForward: false };
   const attention = flag(json, 'attention_bias') ?? false;
-  return {
-    inputs: isQwen || attention,
-    output: !isQwen && attention,
-    feedForward: flag(json, 'mlp_bias') ?? false,
-  };
+  return { inputs: attention, output: attention, feedForward: flag(json, 'mlp_bias') ?? false };
 }
 
 export function parseLlamaConfig(json: JsonObject): LlamaConfig {

@@ -5,16 +5,15 @@
  */
 import type { GraphBuilder, Value } from '../graph/graph-builder.ts';
 import type { LlamaConfig, RotaryScaling } from '../models/model-config.ts';
-import { floatTensor } from '../tensor.ts';
+import { floatTensor, type TensorValue } from '../tensor.ts';
 
-export interface RotaryTables {
-  /** [positions, headSize / 2] */
-  readonly cosines: Float32Array;
-  readonly sines: Float32Array;
-}
+type RotaryConfig = Pick<LlamaConfig, 'headSize' | 'rotary'>;
+
+/** [positions, headSize / 2] each. */
+const [COSINES, SINES] = ['rotary_cosines', 'rotary_sines'];
 
 /** Radians a position for each pair. // [headSize / 2] */
-export function rotaryFrequencies({ headSize, rotary }: Pick<LlamaConfig, 'headSize' | 'rotary'>): Float64Array {
+function rotaryFrequencies({ headSize, rotary }: RotaryConfig): Float64Array {
   const { theta, scaling } = rotary;
   return Float64Array.from({ length: headSize / 2 }, (_, pair) =>
     scaled(theta ** ((-2 * pair) / headSize), pair, scaling),
@@ -43,34 +42,36 @@ function scaled(frequency: number, pair: number, scaling: RotaryScaling): number
   }
 }
 
-export function rotaryTables(config: LlamaConfig): RotaryTables {
+/** The tables of these positions, in their order. A graph is fed those that a run needs: all would be as long as its context. */
+export function rotaryFeeds(config: RotaryConfig, positions: ArrayLike<number>): Readonly<Record<string, TensorValue>> {
   const frequencies = rotaryFrequencies(config);
-  const length = config.contextLength * frequencies.length;
-  const angle = (index: number): number =>
-    Math.floor(index / frequencies.length) * (frequencies[index % frequencies.length] as number);
-  return {
-    cosines: Float32Array.from({ length }, (_, index) => Math.cos(angle(index))),
-    sines: Float32Array.from({ length }, (_, index) => Math.sin(angle(index))),
-  };
+  const width = frequencies.length;
+  const cosines = new Float32Array(positions.length * width);
+  const sines = new Float32Array(positions.length * width);
+  for (let row = 0; row < positions.length; row++) {
+    for (let pair = 0; pair < width; pair++) {
+      const angle = (positions[row] as number) * (frequencies[pair] as number);
+      cosines[row * width + pair] = Math.cos(angle);
+      sines[row * width + pair] = Math.sin(angle);
+    }
+  }
+  const dims = [positions.length, width];
+  return { [COSINES]: floatTensor(cosines, dims), [SINES]: floatTensor(sines, dims) };
 }
 
 /** Turns each of the heads of x by the positions of its rows. */
 export type Rotate = (x: Value, headCount: number) => Value;
 
-/** Adds the tables to a graph; returns what turns sequences x [b, s, heads·dk] by `positions` [b, s]. */
-export function rotateSequences(graph: GraphBuilder, config: LlamaConfig, positions: Value): Rotate {
-  const { cosines, sines } = rotaryTables(config);
-  const dims = [config.contextLength, config.headSize / 2];
-  const tables = [
-    graph.weight('rotary_cosines', floatTensor(cosines, dims)),
-    graph.weight('rotary_sines', floatTensor(sines, dims)),
-  ];
-  return (x, headCount) => graph.node('RotaryEmbedding', [x, positions, ...tables], { num_heads: headCount });
+/** Returns what turns sequences x [b, s, heads·dk]; `places` [b, s] are theirs in the tables, which runs are fed. */
+export function rotateSequences(graph: GraphBuilder, { headSize }: RotaryConfig, places: Value): Rotate {
+  const dims = ['rotary_positions', headSize / 2];
+  const tables = [graph.input(COSINES, 'float32', dims), graph.input(SINES, 'float32', dims)];
+  return (x, headCount) => graph.node('RotaryEmbedding', [x, places, ...tables], { num_heads: headCount });
 }
 
-/** The same of rows x [n, heads·dk] that stand alone; `positions` [n, 1]. */
-export function rotateRows(graph: GraphBuilder, config: LlamaConfig, positions: Value): Rotate {
-  const rotate = rotateSequences(graph, config, positions);
+/** The same of rows x [n, heads·dk] that stand alone; `places` [n, 1]. */
+export function rotateRows(graph: GraphBuilder, config: RotaryConfig, places: Value): Rotate {
+  const rotate = rotateSequences(graph, config, places);
   return (x, headCount) => {
     const width = headCount * config.headSize;
     const turned = rotate(graph.node('Reshape', [x, graph.integers(-1, 1, width)]), headCount);

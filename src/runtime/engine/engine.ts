@@ -27,9 +27,14 @@ export interface EngineEvents {
 export interface EngineOptions extends SchedulerOptions {
   /** `history` as in StrategyContext. */
   readonly createStrategy: (params: SamplingParams, history: readonly number[]) => DecodingStrategy;
+  /** Bytes that keys and values may take: who does not fit beside those that run waits for them. Default: any number. */
+  readonly cacheBytes?: number;
   /** Milliseconds of a monotonic clock. */
   readonly now: () => number;
 }
+
+/** A few seconds' reading of a small model: longer than most batches take to gather. */
+const MOST_GATHERING_STEPS = 8;
 
 export class Engine {
   private readonly scheduler: Scheduler;
@@ -37,6 +42,8 @@ export class Engine {
   /** Requests that have rows and whose prompts are being read, first come, first served. */
   private readonly prefilling = new Set<ScheduledRequest>();
   private stepNumber = 0;
+  /** Steps that read prompts and decoded nothing, one after the other. */
+  private gatheredSteps = 0;
   /** What keeps requests from being run that are admitted all the same. */
   private readonly unprepared = new WeakMap<ScheduledRequest, unknown>();
 
@@ -79,6 +86,7 @@ export class Engine {
   async step(): Promise<void> {
     this.admit();
     await this.prefill();
+    if (this.isGathering()) return;
     const plan = this.plan();
     if (plan.rowCount === 0) return;
     this.events.onStep?.(traceOf(plan));
@@ -89,6 +97,20 @@ export class Engine {
     } catch (error) {
       for (const request of [...plan.singles, ...plan.groups]) this.fail(request, error);
     }
+  }
+
+  /**
+   * Whether those that came while nothing ran are still being read: they begin together, as one batch, unless that would
+   * make the first of them wait for long.
+   */
+  private isGathering(): boolean {
+    const rows = Object.values(this.sections).flatMap(({ requests }) => requests);
+    if (this.prefilling.size === 0 || rows.some(({ stepsInSlice }) => stepsInSlice > 0)) {
+      this.gatheredSteps = 0;
+      return false;
+    }
+    this.gatheredSteps++;
+    return this.gatheredSteps <= MOST_GATHERING_STEPS;
   }
 
   private plan(): StepPlan {
@@ -104,9 +126,7 @@ export class Engine {
       // what was read of its prompt stays with it
       if (!this.prefilling.delete(request)) this.sections[request.section].preempt(request);
     }
-    let unread = 0;
-    for (const { request } of this.prefilling) unread += request.promptTokenIds.length;
-    const admitted = this.scheduler.admit((request, beside) => this.prepare(request, beside), unread);
+    const admitted = this.scheduler.admit((request, beside) => this.prepare(request, beside));
     for (const [name, section] of Object.entries(this.sections)) {
       section.reserve(admitted.filter((request) => request.section === name).length);
     }
@@ -122,6 +142,7 @@ export class Engine {
 
   /** A piece at a time while others run, so that bringing adapters in holds no step up; at once when nobody does. */
   private prepare(request: ScheduledRequest, beside: readonly ScheduledRequest[]): Preparation {
+    if (beside.length > 0 && !this.fitsCache(request, beside)) return 'no room';
     const isBusy = beside.some(({ state }) => state.status === 'running');
     const running = beside.map(({ adapters }) => adapters);
     try {
@@ -136,6 +157,19 @@ export class Engine {
     }
   }
 
+  /** Every slot of a section is as long as its longest: one long prompt among many short ones takes a lot. */
+  private fitsCache(request: ScheduledRequest, beside: readonly ScheduledRequest[]): boolean {
+    const { cacheBytes = Number.POSITIVE_INFINITY } = this.options;
+    const all = [...beside, request];
+    let bytes = 0;
+    for (const { name, cache } of Object.values(this.sections)) {
+      const own = all.filter(({ section }) => section === name);
+      const longest = own.reduce((most, one) => Math.max(most, one.request.promptTokenIds.length), 0);
+      bytes += cache.bytesFor(own.length, longest);
+    }
+    return bytes <= cacheBytes;
+  }
+
   private start(request: ScheduledRequest): void {
     if (this.unprepared.has(request)) throw this.unprepared.get(request);
     if (request.state.status === 'preempted') this.sections[request.section].place(request, undefined);
@@ -144,18 +178,27 @@ export class Engine {
     this.prefilling.add(request);
   }
 
-  /** Reads prompts: all that wait when nothing runs, else so many tokens that the next step is not held up. */
+  /**
+   * Reads pieces of prompts in turn, so that a long one does not hold up short ones: so many tokens that neither the next
+   * step nor those who come meanwhile are held up for long.
+   */
   private async prefill(): Promise<void> {
-    const isBusy = Object.values(this.sections).some(({ requests }) => requests.length > 0);
-    let tokens = 0;
-    for (const request of this.prefilling) {
-      while (this.prefilling.has(request)) {
-        const { nextTokenCount = 0 } = request.prefill ?? {};
-        if (isBusy && tokens > 0 && tokens + nextTokenCount > this.options.prefillTokens) return;
-        tokens += nextTokenCount;
-        await this.read(request);
-      }
+    for (let tokens = 0; ; ) {
+      const [next] = this.inTurn();
+      const { nextTokenCount = 0 } = next?.prefill ?? {};
+      if (next === undefined || (tokens > 0 && tokens + nextTokenCount > this.options.prefillTokens)) return;
+      tokens += nextTokenCount;
+      await this.read(next);
+      // whoever is not done goes behind the others
+      if (this.prefilling.delete(next)) this.prefilling.add(next);
     }
+  }
+
+  /** Whose prompts are being read: interactive requests before background ones. */
+  private inTurn(): readonly ScheduledRequest[] {
+    const isBackground = ({ request }: ScheduledRequest): boolean => request.priority === 'background';
+    const requests = [...this.prefilling];
+    return [...requests.filter((one) => !isBackground(one)), ...requests.filter(isBackground)];
   }
 
   /** Reads the next piece of a prompt; after the last one the request has its slot. */

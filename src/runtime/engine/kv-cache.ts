@@ -41,6 +41,8 @@ function bucket(buckets: readonly number[], needed: number): number {
   return Math.ceil(needed / largest) * largest;
 }
 
+const FLOAT_BYTES = 4;
+
 /** Lengths are let go when a third of the bucket would do: less often than they are taken, so that nothing flutters. */
 const SHRINK_SHARE = 1 / 3;
 
@@ -66,6 +68,13 @@ export class KvCache {
   get byteLength(): number {
     const planes = [...this.selfKeys, ...this.selfValues, ...this.sourceKeys, ...this.sourceValues];
     return planes.reduce((sum, plane) => sum + plane.byteLength, 0);
+  }
+
+  /** Bytes that it would take for so many slots and so long sources. */
+  bytesFor(slots: number, source: number): number {
+    const { layerCount, headCount, headSize } = this.shape;
+    const length = bucket(LENGTH_BUCKETS, Math.max(source, 1)) + this.positions;
+    return 2 * layerCount * bucket(SLOT_BUCKETS, slots) * headCount * headSize * length * FLOAT_BYTES;
   }
 
   /** Fits the capacities to what is needed, keeping the content of the first `used` slots. */

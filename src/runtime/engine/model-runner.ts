@@ -61,7 +61,10 @@ export interface ModelRunner {
   prefill(tokenIds: readonly number[], adapters: AdapterCombination): Prefill;
   /** Runs one decode step of all rows of the plan. */
   decode(plan: StepPlan, caches: StepCaches): Promise<StepScores>;
-  /** One vector a token: rows of the embedding table, or final states (of the encoder where there is one). */
-  embed(tokenIds: readonly number[], layer: EmbeddingLayer): Promise<Float32Array>;
+  /**
+   * One vector a token: rows of the embedding table, or final states (of the encoder where there is one). `between` is
+   * awaited between the pieces of a long text, so that others go on.
+   */
+  embed(tokenIds: readonly number[], layer: EmbeddingLayer, between?: () => Promise<void>): Promise<Float32Array>;
   dispose(): Promise<void>;
 }

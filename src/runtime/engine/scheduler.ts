@@ -87,18 +87,16 @@ export class Scheduler {
   /**
    * The waiting requests that start now; they count as running from here on. `prepare` is asked of each in turn, with
    * those that will run beside it. Who is not ready holds up those behind it, so that they stay in order; who has no
-   * room is passed by them, but by so many only that it is not passed over for ever. `unreadTokens`: of the prompts of
-   * those that run already.
+   * room is passed by them, but by so many only that it is not passed over for ever.
    */
   admit(
     prepare: (request: ScheduledRequest, beside: readonly ScheduledRequest[]) => Preparation = () => 'ready',
-    unreadTokens = 0,
   ): readonly ScheduledRequest[] {
     const admitted = new Set<ScheduledRequest>();
     const passed: ScheduledRequest[] = [];
     const busy = this.running.size > 0;
     let free = this.freeRows();
-    let tokens = unreadTokens;
+    let tokens = 0;
     for (const request of this.waiting) {
       if (!this.roomless.has(request)) {
         if (request.rowDemand > free) break;

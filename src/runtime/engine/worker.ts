@@ -1,4 +1,5 @@
 /** The inference worker's thread: loads one model, then runs its engine until it is told to close. */
+import { totalmem } from 'node:os';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { createStrategy } from '../decoding/create-strategy.ts';
 import { invariant } from '../errors.ts';
@@ -12,6 +13,13 @@ import type { FromWorker, ToWorker, WorkerSetup } from './worker-messages.ts';
 const port = parentPort;
 invariant(port !== null, 'worker.ts runs in a worker thread');
 const setup = workerData as WorkerSetup;
+
+/** Of the memory there is, keys and values of a model may take one part in so many. */
+const CACHE_SHARE = 4;
+
+function memoryLimit(): number {
+  return Math.min(totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY);
+}
 
 function send(message: FromWorker): void {
   port?.postMessage(message);
@@ -29,6 +37,7 @@ function createEngine(runner: ModelRunner): Engine {
     {
       ...setup.scheduler,
       createStrategy: (params, history) => createStrategy(params, { ...context, history }),
+      cacheBytes: memoryLimit() / CACHE_SHARE,
       now: () => performance.now(),
     },
     {
@@ -40,11 +49,22 @@ function createEngine(runner: ModelRunner): Engine {
   );
 }
 
-async function embed(runner: ModelRunner, message: Extract<ToWorker, { type: 'embed' }>): Promise<void> {
+/** Between the pieces of the texts the engine makes a step, when it has work. */
+async function embed(
+  runner: ModelRunner,
+  engine: Engine,
+  message: Extract<ToWorker, { type: 'embed' }>,
+): Promise<void> {
   const { embedId, tokenIds, layer } = message;
   try {
     const vectors: Float32Array[] = [];
-    for (const ids of tokenIds) vectors.push(await runner.embed(ids, layer));
+    const between = async (): Promise<void> => {
+      if (engine.hasWork) await engine.step();
+    };
+    for (const ids of tokenIds) {
+      if (vectors.length > 0) await between();
+      vectors.push(await runner.embed(ids, layer, between));
+    }
     send({ type: 'embedded', embedId, vectors });
   } catch (error) {
     send({ type: 'embed-failed', embedId, error: toTransfer(error) });
@@ -61,7 +81,7 @@ function serve(runner: ModelRunner, engine: Engine): void {
     looping = true;
     while (engine.hasWork || embeds.length > 0) {
       const next = embeds.shift();
-      if (next !== undefined) await embed(runner, next);
+      if (next !== undefined) await embed(runner, engine, next);
       if (engine.hasWork) await engine.step();
     }
     looping = false;

@@ -84,7 +84,11 @@ export abstract class BatchRunner implements ModelRunner {
   abstract startOf(promptTokenIds: readonly number[]): DecodingStart;
   abstract prefill(tokenIds: readonly number[], adapters: AdapterCombination): Prefill;
   abstract decode(plan: StepPlan, caches: StepCaches): Promise<StepScores>;
-  abstract embed(tokenIds: readonly number[], layer: EmbeddingLayer): Promise<Float32Array>;
+  abstract embed(
+    tokenIds: readonly number[],
+    layer: EmbeddingLayer,
+    between?: () => Promise<void>,
+  ): Promise<Float32Array>;
 
   get eosTokenIds(): readonly number[] {
     return this.model.eosTokenIds;

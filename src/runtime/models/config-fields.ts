@@ -76,6 +76,8 @@ export function expectValue(json: JsonObject, key: string, expected: unknown): v
 /** `eos_token_id`: a number or a list of them. */
 export function eosTokenIds(json: JsonObject, vocabularySize: number, fallback?: number): readonly number[] {
   const value = json.eos_token_id ?? fallback;
+  // a model without one ends by length
+  if (value === undefined) return [];
   const ids: readonly unknown[] = Array.isArray(value) ? value : [value];
   if (ids.length === 0 || ids.length > MAX_EOS_TOKENS) {
     return invalidConfig(`expected 1 to ${MAX_EOS_TOKENS} numbers as eos_token_id, ${ids.length} came.`);

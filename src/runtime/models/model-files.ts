@@ -7,6 +7,7 @@ import { quoted, StorageError } from '../../storage/storage-error.ts';
 import { RuntimeError } from '../errors.ts';
 import { GgufModel } from '../gguf/gguf-model.ts';
 import { type ChatFrame, readChatFrame } from '../prompts/chat-template.ts';
+import type { SpecialTokens } from '../tokenizer/hugging-face-tokenizer.ts';
 import type { JsonObject } from './config-fields.ts';
 import type { GenerationDefaults, ModelConfig } from './model-config.ts';
 import { leastParameterCount } from './model-modules.ts';
@@ -23,6 +24,8 @@ export interface ModelFiles {
   readonly templateId: string | undefined;
   /** The text of a tokenizer.json. */
   readonly tokenizerJson: string;
+  /** End tokens, and what tokenizer_config.json names: no part of a text, as transformers has it. */
+  readonly specialTokens: SpecialTokens;
 }
 
 export interface ModelDirectories {
@@ -81,6 +84,7 @@ async function readFolder(folder: string, source: string): Promise<ModelFiles> {
     chat: config.family === 't5' ? undefined : await readChat(folder, tokenizerConfig),
     templateId: parseTemplateId(generation),
     tokenizerJson,
+    specialTokens: { texts: Object.values(specialTokens(tokenizerConfig)), ids: config.eosTokenIds },
   };
 }
 

@@ -98,7 +98,7 @@ export class ModelRegistry implements ModelDirectory {
   private async open(id: string, source: string, precision: Precision): Promise<ServedModel> {
     const { directories, maxInputTokens, scheduler } = this.options;
     const files = await readModelFiles(source, directories);
-    const tokenizer = await HuggingFaceTokenizer.parse(files.tokenizerJson);
+    const tokenizer = await HuggingFaceTokenizer.parse(files.tokenizerJson, files.specialTokens);
     const { vocabularySize } = files.config;
     if (tokenizer.vocabularySize > vocabularySize) {
       const message = `Expected the tokenizer's ids to stay below vocab_size, which is ${vocabularySize}; it has ${tokenizer.vocabularySize}.`;

@@ -159,6 +159,7 @@ export class OutputHead {
   }
 
   private gather(states: Float32Array, rows: readonly number[], length = rows.length): Float32Array {
-    return length * this.size === states.length ? states : gatherRows(states, this.size, rows, length);
+    const isWhole = rows.length === length && length * this.size === states.length;
+    return isWhole ? states : gatherRows(states, this.size, rows, length);
   }
 }

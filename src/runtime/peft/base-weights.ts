@@ -41,7 +41,8 @@ export class BaseWeights {
   read(tensor: string): Promise<Float32Array> {
     return withModelErrors(async () => {
       this.files ??= await openModelWeights(this.folder, this.config);
-      const name = tensor === HEAD && !this.files.has(HEAD) ? embeddingsName(this.config) : tensor;
+      const isTied = this.config.family === 't5' ? !this.files.has(HEAD) : this.config.tiedHead;
+      const name = tensor === HEAD && isTied ? embeddingsName(this.config) : tensor;
       const values = await this.files.read(name);
       const expected = elementCount(this.shapes.get(tensor) ?? []);
       if (values.length === expected) return values;

@@ -1,9 +1,10 @@
 /**
  * Chat templates: how an instruct model wants a user's message framed. A template is a program that comes with a model's
- * files: it is run once, when the model is loaded, within a time limit, and what it puts around a message is kept.
+ * files: it is run once, when the model is loaded, in a process of its own with limits of time and memory, and what it
+ * puts around a message is kept.
  */
-import { Script } from 'node:vm';
-import { Environment, Interpreter, Template } from '@huggingface/jinja';
+import { spawn } from 'node:child_process';
+import { createRequire } from 'node:module';
 import { quoted } from '../../storage/storage-error.ts';
 import { RuntimeError } from '../errors.ts';
 
@@ -11,74 +12,109 @@ import { RuntimeError } from '../errors.ts';
 export interface ChatFrame {
   readonly before: string;
   readonly after: string;
-  /** Whether spaces around the message are left out. */
-  readonly trims: boolean;
+  /** Whether spaces before the message are left out. */
+  readonly trimsStart: boolean;
+  /** Whether those behind it are. */
+  readonly trimsEnd: boolean;
 }
 
 /** Special tokens that templates name, such as `bos_token`. */
 export type TemplateTokens = Readonly<Record<string, string>>;
 
 const MOST_CHARACTERS = 262_144;
-const TIMEOUT_MS = 2000;
-/** Stands for the message: no template writes it itself. */
-const MESSAGE = '\uE000message\uE001';
+const MOST_RENDERED_CHARACTERS = 1_048_576;
+const TIMEOUT_MS = 5000;
+const MEMORY_MB = 128;
+/** Stands for the message: no template writes it itself. What escapes texts changes its quote or its end of line. */
+const MESSAGE = '\uE000"message\'\n<&>\uE001';
 /** Space around it that no template writes: whether it stays tells what becomes of a message's own. */
 const EDGE = '\t\v';
 
-/** What templates may call and name, without the library's clock: the same request is to have the same prompt on any day. */
+/**
+ * Plain script: a child started from source would need the loader of TypeScript. It reads { template, values } on stdin
+ * and writes { rendered } or { error } to fd 3. The library's own globals have a clock; none is offered here, because the
+ * same request is to have the same prompt on any day.
+ */
+const SCRIPT = `
+const { Environment, Interpreter, Template } = require(process.argv[1]);
+const { readFileSync, writeSync } = require('node:fs');
 const globals = {
-  true: true,
-  True: true,
-  false: false,
-  False: false,
-  none: null,
-  None: null,
-  raise_exception: (message: unknown): never => {
-    throw new Error(String(message));
-  },
-  range: (...bounds: readonly number[]): readonly number[] => {
+  true: true, True: true, false: false, False: false, none: null, None: null,
+  raise_exception: (message) => { throw new Error(String(message)); },
+  range: (...bounds) => {
     const [start = 0, end = 0, step = 1] = bounds.length === 1 ? [0, ...bounds] : bounds;
     const length = step === 0 ? 0 : Math.max(0, Math.ceil((end - start) / step));
     return Array.from({ length }, (_, index) => start + index * step);
   },
 };
+let result;
+try {
+  const { template, values } = JSON.parse(readFileSync(0, 'utf8'));
+  const environment = new Environment();
+  for (const [name, value] of Object.entries({ ...globals, ...values })) environment.set(name, value);
+  result = { rendered: String(new Interpreter(environment).run(new Template(template).parsed).value) };
+} catch (error) {
+  result = { error: String(error && error.message ? error.message : error).slice(0, 400) };
+}
+let bytes = Buffer.from(JSON.stringify(result));
+while (bytes.length > 0) bytes = bytes.subarray(writeSync(3, bytes));
+`;
 
-/** Throws RuntimeError INVALID_MODEL when the template cannot be run, or leaves the message out. */
-export function readChatFrame(template: string, tokens: TemplateTokens): ChatFrame {
+/** Throws RuntimeError INVALID_MODEL when the template cannot be run, or does not write the message as it is. */
+export async function readChatFrame(template: string, tokens: TemplateTokens): Promise<ChatFrame> {
   if (template.length > MOST_CHARACTERS) {
     return invalid(`expected at most ${MOST_CHARACTERS} characters, it has ${template.length}`);
   }
-  const rendered = run(template, tokens);
-  const parts = rendered.split(MESSAGE);
-  if (parts.length !== 2)
-    return invalid(`expected it to write a user's message once, it did so ${parts.length - 1} times`);
-  const [left = '', right = ''] = parts;
-  if (!left.endsWith(EDGE) || !right.startsWith(EDGE)) return { before: left, after: right, trims: true };
-  return { before: left.slice(0, -EDGE.length), after: right.slice(EDGE.length), trims: false };
-}
-
-function run(template: string, tokens: TemplateTokens): string {
-  const values = {
-    ...globals,
+  const rendered = await render(template, {
     ...tokens,
     messages: [{ role: 'user', content: EDGE + MESSAGE + EDGE }],
     add_generation_prompt: true,
-  };
-  const render = (): string => {
-    const environment = new Environment();
-    for (const [name, value] of Object.entries(values)) environment.set(name, value);
-    return String(new Interpreter(environment).run(new Template(template).parsed).value);
-  };
-  try {
-    return String(new Script('render()').runInNewContext({ render }, { timeout: TIMEOUT_MS }));
-  } catch (error) {
-    return invalid(`expected a Jinja template for one user's message, it fails: ${quoted(messageOf(error))}`);
+    tools: null,
+    documents: null,
+  });
+  const parts = rendered.split(MESSAGE);
+  if (parts.length !== 2) {
+    return invalid(`expected it to write a user's message once, as it came, it did so ${parts.length - 1} times`);
   }
+  const [left = '', right = ''] = parts;
+  const trimsStart = !left.endsWith(EDGE);
+  const trimsEnd = !right.startsWith(EDGE);
+  return {
+    before: trimsStart ? left : left.slice(0, -EDGE.length),
+    after: trimsEnd ? right : right.slice(EDGE.length),
+    trimsStart,
+    trimsEnd,
+  };
 }
 
-function messageOf(error: unknown): string {
-  // errors that end a script may come from another realm
-  return typeof error === 'object' && error !== null && 'message' in error ? String(error.message) : String(error);
+async function render(template: string, values: object): Promise<string> {
+  const library = createRequire(import.meta.url).resolve('@huggingface/jinja');
+  const child = spawn(process.execPath, [`--max-old-space-size=${MEMORY_MB}`, '-e', SCRIPT, library], {
+    stdio: ['pipe', 'ignore', 'ignore', 'pipe'],
+    // the parent may run under a debugger or a loader
+    env: { ...process.env, NODE_OPTIONS: '' },
+    timeout: TIMEOUT_MS,
+    killSignal: 'SIGKILL',
+  });
+  const pieces: Buffer[] = [];
+  let length = 0;
+  child.stdio[3]?.on('data', (piece: Buffer) => {
+    length += piece.length;
+    if (length <= MOST_RENDERED_CHARACTERS) pieces.push(piece);
+    else child.kill('SIGKILL');
+  });
+  // a child that dies early closes the pipe under our hands; its exit tells the reason
+  child.stdin?.on('error', () => {});
+  child.stdin?.end(JSON.stringify({ template, values }));
+  const [code, signal] = await new Promise<[number | null, NodeJS.Signals | null]>((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', (...exit) => resolve(exit));
+  });
+  if (length > MOST_RENDERED_CHARACTERS) return invalid(`expected at most ${MOST_RENDERED_CHARACTERS} bytes from it`);
+  if (signal === 'SIGKILL') return invalid(`expected it to end within ${TIMEOUT_MS} ms, it did not`);
+  if (code !== 0) return invalid(`expected it to run within ${MEMORY_MB} MiB, its process ended`);
+  const { rendered, error } = JSON.parse(Buffer.concat(pieces).toString()) as { rendered?: string; error?: string };
+  return rendered ?? invalid(`expected a Jinja template for one user's message, it fails: ${quoted(error)}`);
 }
 
 function invalid(problem: string): never {

@@ -3,7 +3,7 @@ import { inputTooLong } from '../engine-text-generator.ts';
 import { RuntimeError } from '../errors.ts';
 import { sliceCodePoints } from '../tokenizer/code-points.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import type { PromptFrame } from './templates.ts';
+import { fillFrame, type PromptFrame } from './templates.ts';
 
 /** What prompts are fitted to. */
 interface PromptReader {
@@ -29,7 +29,7 @@ export async function fitDialogue(
   mayCut: boolean,
 ): Promise<FittedPrompt> {
   const most = model.maxInputTokens;
-  const text = frame.before + dialogue + frame.after;
+  const text = fillFrame(frame, dialogue);
   const tokenCount = await model.tokenizer.countTokens(text, frame);
   if (tokenCount <= most) return { text, tokenCount, truncated: false };
   if (!mayCut) throw inputTooLong(tokenCount, most);
@@ -43,17 +43,16 @@ async function cutDialogue(
   dialogue: string,
 ): Promise<{ readonly text: string; readonly tokenCount: number }> {
   const { tokenizer, maxInputTokens: most } = model;
-  const { before, after } = frame;
   const ends = await tokenEnds(model, dialogue, most);
   // more tokens than the model takes certainly do not fit
   let tooMany = ends.length;
   let best: { readonly text: string; readonly tokenCount: number; readonly kept: number } | undefined;
-  let guess = most - (await tokenizer.countTokens(before + after, frame));
+  let guess = most - (await tokenizer.countTokens(fillFrame(frame, ''), frame));
   for (let round = 0; tooMany - (best?.kept ?? 0) > 1; round++) {
     const low = best?.kept ?? 0;
     const middle = round < GUESSES ? guess : (low + tooMany) >> 1;
     const kept = Math.min(Math.max(middle, low + 1), tooMany - 1);
-    const text = before + sliceCodePoints(dialogue, ends[kept - 1] ?? 0) + after;
+    const text = fillFrame(frame, sliceCodePoints(dialogue, ends[kept - 1] ?? 0));
     const tokenCount = await tokenizer.countTokens(text, frame);
     // tokens at the seams may merge or split: the next guess is off by what this one was
     guess = kept + most - tokenCount;
@@ -61,7 +60,7 @@ async function cutDialogue(
     else tooMany = kept;
   }
   if (best !== undefined) return best;
-  const frameCount = await tokenizer.countTokens(before + after, frame);
+  const frameCount = await tokenizer.countTokens(fillFrame(frame, ''), frame);
   const message = `Expected the instruction and its shots to leave room for the text in ${most} input tokens, they alone take ${frameCount}. Use fewer or shorter shots.`;
   throw new RuntimeError('INPUT_TOO_LONG', message, { argument: 'shots' });
 }

@@ -49,6 +49,15 @@ export interface PromptFrame {
   readonly after: string;
   /** Whether tokens that the tokenizer puts around a text belong there; a chat template writes them itself. */
   readonly addSpecialTokens: boolean;
+  /** Whether the dialogue stands at an edge where the chat template leaves spaces out. */
+  readonly trimsStart: boolean;
+  readonly trimsEnd: boolean;
+}
+
+/** The whole prompt. */
+export function fillFrame({ before, after, trimsStart, trimsEnd }: PromptFrame, dialogue: string): string {
+  const fromStart = trimsStart ? dialogue.trimStart() : dialogue;
+  return before + (trimsEnd ? fromStart.trimEnd() : fromStart) + after;
 }
 
 /**
@@ -64,11 +73,13 @@ export function framePrompt(
   const [cue = '', end = ''] = tail.split('{summary}');
   const examples = shots.map(({ dialogue, summary }) => `${head}${dialogue}${cue}${spaced(cue, summary)}${end}`);
   const before = [...examples, head].join(SHOT_SEPARATOR);
-  if (chat === undefined) return { before, after: cue, addSpecialTokens: true };
+  if (chat === undefined) return { before, after: cue, addSpecialTokens: true, trimsStart: false, trimsEnd: false };
   return {
-    before: chat.before + (chat.trims ? before.trimStart() : before),
-    after: (chat.trims ? cue.trimEnd() : cue) + chat.after,
+    before: chat.before + (chat.trimsStart ? before.trimStart() : before),
+    after: (chat.trimsEnd ? cue.trimEnd() : cue) + chat.after,
     addSpecialTokens: false,
+    trimsStart: chat.trimsStart && before.trim() === '',
+    trimsEnd: chat.trimsEnd && cue.trim() === '',
   };
 }
 

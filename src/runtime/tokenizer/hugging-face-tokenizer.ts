@@ -24,6 +24,14 @@ interface TokenizerFile {
   readonly decoder?: DecoderConfig | null;
 }
 
+/** Tokens that a model's other files make special, whatever its tokenizer.json says of them. */
+export interface SpecialTokens {
+  readonly texts: readonly string[];
+  readonly ids: readonly number[];
+}
+
+const NONE: SpecialTokens = { texts: [], ids: [] };
+
 /** A lone half of a surrogate pair is no text; the library takes UTF-8 only. */
 const LONE_SURROGATE = /[\uD800-\uDBFF](?![\uDC00-\uDFFF])|(?<![\uD800-\uDBFF])[\uDC00-\uDFFF]/g;
 
@@ -35,16 +43,19 @@ export class HuggingFaceTokenizer implements Tokenizer {
   private constructor(
     private readonly native: NativeTokenizer,
     { added_tokens: added = [], decoder }: TokenizerFile,
+    named: SpecialTokens,
   ) {
     const pieces: string[] = [];
     for (const [piece, id] of Object.entries(native.getVocab(true))) pieces[id] = piece;
     this.pieces = pieces;
-    this.special = new Set(added.filter(({ special }) => special).map(({ id }) => id));
+    const marked = added.filter(({ special }) => special).map(({ id }) => id);
+    const texts = named.texts.flatMap((text) => native.tokenToId(text) ?? []);
+    this.special = new Set([...marked, ...texts, ...named.ids]);
     this.steps = decoderSteps(decoder);
   }
 
   /** `text`: of a tokenizer.json. Throws RuntimeError INVALID_MODEL when it is none, or one that the library breaks over. */
-  static async parse(text: string): Promise<HuggingFaceTokenizer> {
+  static async parse(text: string, named: SpecialTokens = NONE): Promise<HuggingFaceTokenizer> {
     try {
       const file = JSON.parse(text) as TokenizerFile;
       const fault = await probeTokenizer(text);
@@ -53,7 +64,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
       // a published tokenizer may cut or pad by itself; what is too long is decided elsewhere
       native.disableTruncation();
       native.disablePadding();
-      return new HuggingFaceTokenizer(native, file);
+      return new HuggingFaceTokenizer(native, file, named);
     } catch (cause) {
       const reason = cause instanceof Error ? cause.message : String(cause);
       const message = `tokenizer.json: expected a Hugging Face tokenizer, it cannot be used: ${reason}. Take the file as it was published.`;
@@ -101,7 +112,9 @@ export class HuggingFaceTokenizer implements Tokenizer {
   }
 
   async decode(ids: readonly number[], options?: { readonly skipSpecialTokens?: boolean }): Promise<string> {
-    return this.native.decode([...ids], options?.skipSpecialTokens ?? true);
+    const skip = options?.skipSpecialTokens ?? true;
+    const shown = skip ? ids.filter((id) => !this.special.has(id)) : [...ids];
+    return this.native.decode(shown, skip);
   }
 
   pieceText(id: number): string {

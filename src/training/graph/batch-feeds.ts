@@ -8,7 +8,7 @@ import type { PaddedBatch, TrainingExample } from './padded-batch.ts';
 import { padT5Batch } from './t5-batch.ts';
 
 export function padBatch(config: ModelConfig, examples: readonly TrainingExample[]): PaddedBatch {
-  return config.family === 't5' ? padT5Batch(config, examples) : padDecoderOnlyBatch(examples);
+  return config.family === 't5' ? padT5Batch(config, examples) : padDecoderOnlyBatch(config, examples);
 }
 
 /** Rows of each chunk: as even as can be. */

@@ -56,6 +56,14 @@ function trainingTensors({ config, tied, method }: TrainingGraphShape): Readonly
 }
 
 export function buildTrainingGraph(shape: TrainingGraphShape): BuiltTrainingGraph {
+  const { graph, ...built } = writeTrainingGraph(shape);
+  return { model: graph.build(), ...built };
+}
+
+/** The nodes of the graph, before they are a model. */
+export function writeTrainingGraph(
+  shape: TrainingGraphShape,
+): Omit<BuiltTrainingGraph, 'model'> & { readonly graph: GraphBuilder } {
   const { config, method } = shape;
   const graph = new GraphBuilder(`${config.family}-training`);
   graph.writeInPlace();
@@ -67,7 +75,7 @@ export function buildTrainingGraph(shape: TrainingGraphShape): BuiltTrainingGrap
   graph.output(losses, 'losses', 'float32', ['labels']);
   const trained = shape.forwardOnly === true ? [] : addTrained(shape, parts, forward, seeds);
   const tensors = new Map(inputs.names.map((name) => [name, inputs.shape(name) ?? []]));
-  return { model: graph.build(), tensors, trained };
+  return { graph, tensors, trained };
 }
 
 function addLoss(

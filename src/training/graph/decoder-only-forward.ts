@@ -1,7 +1,7 @@
 /**
  * A decoder-only model over whole texts, prompt and answer at once, in serving's own layers.
  *
- * Inputs beside the weights: token_embeddings [b, t, d], positions [b, t], causal_mask [1, 1, t, t] (0 or -inf).
+ * Inputs beside the weights: token_embeddings [b, t, d], positions [b, t], rotary_cosines and rotary_sines [t, dk/2] where they are rotary, causal_mask [1, 1, t, t] (0 or -inf).
  */
 import type { AttentionInputs, DecoderOnlyLayers, LayerParts } from '../../runtime/decoder-only/decoder-only-layers.ts';
 import { Gpt2Layers } from '../../runtime/decoder-only/gpt2-layers.ts';

@@ -9,14 +9,14 @@ export interface TrainingExample {
 }
 
 /** Rows of token ids, padded at their ends to the longest. */
-export interface PaddedIds {
+interface PaddedIds {
   /** [rows, length] */
   readonly ids: Int32Array;
   readonly length: number;
 }
 
 /** Tokens that a graph reads embedded, by the name of the input. */
-export interface EmbeddedTokens extends PaddedIds {
+interface EmbeddedTokens extends PaddedIds {
   readonly input: string;
 }
 

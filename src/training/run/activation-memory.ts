@@ -9,7 +9,7 @@ export interface BatchSize {
 }
 
 const FLOAT_BYTES = 4;
-/** Values kept for each token of a block, by what they are as long as; counted in the graphs that are built. */
+/** Values that a token of a block has on its way, kept or not, by what they are as long as. */
 const HIDDEN = 6;
 const INNER = 5;
 const FEED_FORWARD = 7;
@@ -38,6 +38,14 @@ function decoderOnlyValues(config: DecoderOnlyConfig, { inputLength: length }: B
   const inner = headCount * headSize;
   const token = HIDDEN * hiddenSize + INNER * inner + FEED_FORWARD * feedForwardSize + SCORES * headCount * length;
   return layerCount * length * token;
+}
+
+/** Activations may take this share of the machine's memory before they are computed again on the way back. */
+const ACTIVATION_SHARE = 1 / 4;
+
+/** Whether blocks are to be computed again on the way back, on a machine of so many bytes of memory. */
+export function isRecomputed(config: ModelConfig, size: BatchSize, memory: number): boolean {
+  return activationBytes(config, size) > memory * ACTIVATION_SHARE;
 }
 
 /** Most logits that are in memory at a time. */

@@ -35,7 +35,7 @@ const WORDS = 2 ** 32;
 export async function openTrainedModel(plan: TrainingPlan, places: TrainerPlaces): Promise<TrainedModel> {
   const files = await readModelFiles(plan.modelSource, places.directories);
   const { config } = files;
-  if (plan.lora === null && (await findGguf(files.folder)) !== undefined) throw noOutputFormat();
+  if (plan.lora === null) await checkFullFormat(files);
   const weights = await withModelErrors(() => readWeights(files.folder, config));
   const weightShapes = new Map(tensorShapes(config));
   if (weights.has(HEAD)) weightShapes.set(HEAD, [config.vocabularySize, config.hiddenSize]);
@@ -63,10 +63,12 @@ export async function openTrainedModel(plan: TrainingPlan, places: TrainerPlaces
   };
 }
 
-function noOutputFormat(): RuntimeError {
+/** What is trained whole is written as it came, in Hugging Face's layout. Throws RuntimeError UNSUPPORTED_ARGUMENT. */
+export async function checkFullFormat({ folder }: Pick<ModelFiles, 'folder'>): Promise<void> {
+  if ((await findGguf(folder)) === undefined) return;
   const message =
     'Expected a model in a folder of Hugging Face to train every weight of, a GGUF file came. Train a LoRA adapter beside it, or load the folder that the file was made from.';
-  return new RuntimeError('UNSUPPORTED_ARGUMENT', message, { argument: 'method' });
+  throw new RuntimeError('UNSUPPORTED_ARGUMENT', message, { argument: 'method' });
 }
 
 /** Weights by name; the head only where it is another matrix than the embeddings, as transformers ties them. */

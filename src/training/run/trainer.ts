@@ -11,7 +11,7 @@ import { AdamW } from '../optimizer/adamw.ts';
 import { WeightUpdater } from '../optimizer/weight-update.ts';
 import { BatchPlan, type Step } from '../samples/batch-plan.ts';
 import { TrainingSamples } from '../samples/training-samples.ts';
-import { activationBytes, lossChunks } from './activation-memory.ts';
+import { isRecomputed, lossChunks } from './activation-memory.ts';
 import { type CheckpointState, Checkpoints } from './checkpoints.ts';
 import { dropoutMasks } from './dropout.ts';
 import { planFingerprint } from './fingerprint.ts';
@@ -32,8 +32,6 @@ export interface TrainerHooks {
 const CHECKPOINT_MS = 30_000;
 /** Steps take so many times as long as writing checkpoints, at least. */
 const CHECKPOINT_SHARE = 10;
-/** Activations may take this share of the machine's memory before they are computed again on the way back. */
-const ACTIVATION_SHARE = 1 / 4;
 
 /**
  * Trains, or goes on from the last checkpoint, and writes the output folder. Returns `stopped` when it left off: its
@@ -73,7 +71,7 @@ async function readData(plan: TrainingPlan, places: TrainerPlaces, model: Traine
     directory.open({ dataset, split: name, limit: most, sampleSeed: null, references: [0] });
   const reading = {
     config: model.config,
-    tokenizer: await HuggingFaceTokenizer.parse(model.files.tokenizerJson),
+    tokenizer: await HuggingFaceTokenizer.parse(model.files.tokenizerJson, model.files.specialTokens),
     frame: framePrompt(findTemplate(templateId), [], model.files.chat),
     maxSourceTokens: Math.min(maxSourceTokens, places.maxInputTokens),
     maxTargetTokens,
@@ -262,6 +260,6 @@ function graphOptions({ plan, model, data }: RunParts): TrainingGraphOptions {
     labelSmoothing: plan.optimization.labelSmoothing,
     lossChunks: lossChunks(config, largest),
     // of the machine, not of what is free just now: recomputed values may differ in their last bits
-    recompute: activationBytes(config, largest) > memory * ACTIVATION_SHARE,
+    recompute: isRecomputed(config, largest, memory),
   };
 }

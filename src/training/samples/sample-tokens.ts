@@ -2,7 +2,7 @@
 import { invariant } from '../../runtime/errors.ts';
 import type { ModelConfig } from '../../runtime/models/model-config.ts';
 import { fitDialogue } from '../../runtime/prompts/fit-dialogue.ts';
-import type { PromptFrame } from '../../runtime/prompts/templates.ts';
+import { fillFrame, type PromptFrame } from '../../runtime/prompts/templates.ts';
 import type { Tokenizer } from '../../runtime/tokenizer/tokenizer.ts';
 import type { DatasetSample } from '../../storage/dataset-columns.ts';
 
@@ -16,7 +16,7 @@ export interface SampleReading {
   readonly maxTargetTokens: number;
 }
 
-export interface ReadTokens {
+interface ReadTokens {
   readonly ids: Int32Array;
   readonly cut: boolean;
 }
@@ -41,7 +41,7 @@ export function roomForSource(config: ModelConfig, maxSourceTokens: number, targ
 export async function readSampleTokens(sample: DatasetSample, reading: SampleReading): Promise<SampleTokens> {
   const { tokenizer, frame, config } = reading;
   const summary = sample.references[0] ?? '';
-  const whole = frame.before + sample.text + frame.after;
+  const whole = fillFrame(frame, sample.text);
   const prompt = await tokenizer.encode(whole, frame);
   const written =
     config.family === 't5' ? await tokenizer.encode(summary) : await readContinued(reading, whole, prompt, summary);

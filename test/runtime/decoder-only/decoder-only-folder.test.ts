@@ -89,7 +89,7 @@ test('a chat template is read from its own file, else from tokenizer_config.json
   });
   const read = async (): Promise<unknown> =>
     (await readModelFiles(`dir:${model.name}`, { embedded: model.parent, models: model.parent })).chat;
-  assert.deepEqual(await read(), { before: 'file: ', after: '</s>', trims: false });
+  assert.deepEqual(await read(), { before: 'file: ', after: '</s>', trimsStart: false, trimsEnd: false });
   await rm(join(model.folder, 'chat_template.jinja'));
-  assert.deepEqual(await read(), { before: 'config: ', after: '</s>', trims: false });
+  assert.deepEqual(await read(), { before: 'config: ', after: '</s>', trimsStart: false, trimsEnd: false });
 });

@@ -94,3 +94,57 @@ test('a background request that gives way while its prompt is read goes on with 
   const alone = await EngineHarness.runAll(runner, [{ id: 'background', ...long }]);
   assert.deepEqual(harness.outputs.get('background')?.sequences, alone.outputs.get('background')?.sequences);
 });
+
+test('who comes while a long prompt is read has its turn: before that one is done, background ones last', async (t) => {
+  const { parent, name } = await writeTinyDecoderOnly(t, tinyLlama);
+  const { runner } = await loadRunner(parent, name);
+  t.after(() => runner.dispose());
+  const options = { maxNewTokens: 3, minNewTokens: 3 };
+  for (const priority of ['interactive', 'background'] as const) {
+    const order: string[] = [];
+    const harness = new EngineHarness(runner, { prefillTokens: CHUNK_TOKENS });
+    const finished = (): void => {
+      for (const id of harness.outputs.keys()) if (!order.includes(id)) order.push(id);
+    };
+    harness.submit({ id: 'long', promptTokenIds: prompt(LONG, 8), options, priority });
+    await harness.engine.step();
+    harness.submit({ id: 'short', promptTokenIds: prompt(5, 9), options });
+    while (harness.engine.hasWork) {
+      await harness.engine.step();
+      finished();
+    }
+    assert.deepEqual(order, ['short', 'long'], priority);
+  }
+});
+
+test('vectors of a long text let others go on between its pieces', async (t) => {
+  const { parent, name } = await writeTinyDecoderOnly(t, tinyLlama);
+  const { runner } = await loadRunner(parent, name);
+  t.after(() => runner.dispose());
+  let pauses = 0;
+  const ids = prompt(LONG, 10);
+  const paused = await runner.embed(ids, 'encoder', async () => void pauses++);
+  assert.equal(pauses, 3);
+  assert.deepEqual(paused, await runner.embed(ids, 'encoder'));
+});
+
+test('a long prompt that would make the cache of many too large waits for them, and those that fit pass it', async (t) => {
+  const { parent, name } = await writeTinyDecoderOnly(t, tinyLlama);
+  const { runner } = await loadRunner(parent, name);
+  t.after(() => runner.dispose());
+  const cache = runner.createCache();
+  const cacheBytes = cache.bytesFor(8, 100);
+  assert.ok(cache.bytesFor(8, LONG) > cacheBytes && cache.bytesFor(1, LONG) < cacheBytes);
+  const harness = new EngineHarness(runner, { cacheBytes });
+  const options = { maxNewTokens: 12, minNewTokens: 12 };
+  for (let index = 0; index < 7; index++)
+    harness.submit({ id: `a${index}`, promptTokenIds: prompt(20, index), options });
+  harness.submit({ id: 'long', promptTokenIds: prompt(LONG, 11), options });
+  harness.submit({ id: 'behind', promptTokenIds: prompt(20, 12), options });
+  await harness.drain();
+  const ids = harness.traces.map(({ rows }) => rows.map(({ requestId }) => requestId));
+  assert.ok(ids[0]?.includes('behind') && !ids[0].includes('long'));
+  for (const together of ids) assert.ok(!together.includes('long') || together.length < 7);
+  const alone = await EngineHarness.runAll(runner, [{ id: 'long', promptTokenIds: prompt(LONG, 11), options }]);
+  assert.deepEqual(harness.outputs.get('long')?.sequences, alone.outputs.get('long')?.sequences);
+});

@@ -30,6 +30,7 @@ function makeRequests(count: number, longest: number): Asked[] {
     id: `r${index}`,
     promptTokenIds: Array.from({ length: 3 + Math.floor(next() * (longest - 2)) }, () => 3 + Math.floor(next() * 115)),
     options: OPTIONS[index % OPTIONS.length] ?? {},
+    logprobs: index % 3 !== 0,
   }));
 }
 
@@ -43,6 +44,8 @@ interface Law {
   /** Tokens of the longest prompt. */
   readonly longest: number;
   readonly precision?: Precision;
+  /** Rows whose log-probabilities nobody reads are, then. Default false. */
+  readonly screened?: boolean;
   readonly place: (t: Cleanup) => Promise<{ readonly parent: string; readonly name: string }>;
 }
 
@@ -56,6 +59,12 @@ const LAWS: readonly Law[] = [
   { model: 'GPT-2', longest: 600, place: (t) => writeTinyDecoderOnly(t, tinyGpt2) },
   { model: 'Llama', longest: 600, place: (t) => writeTinyDecoderOnly(t, tinyLlama) },
   {
+    model: 'Llama whose tied head is screened',
+    longest: 200,
+    screened: true,
+    place: (t) => writeTinyDecoderOnly(t, { ...tinyLlama, tie_word_embeddings: true }),
+  },
+  {
     model: 'T5 in 8 bits',
     longest: 122,
     precision: 'int8',
@@ -65,7 +74,7 @@ const LAWS: readonly Law[] = [
   { model: 'Llama in 8 bits', longest: 600, precision: 'int8', place: (t) => writeTinyDecoderOnly(t, tinyLlama) },
 ];
 
-for (const { model, longest, precision = 'fp32', place } of LAWS) {
+for (const { model, longest, screened = false, precision = 'fp32', place } of LAWS) {
   describe(`the engine over a tiny ${model}`, () => {
     let runner: ModelRunner;
     const requests = makeRequests(24, longest);
@@ -73,7 +82,7 @@ for (const { model, longest, precision = 'fp32', place } of LAWS) {
 
     before(async () => {
       const { parent, name } = await place({ after });
-      ({ runner } = await loadRunner(parent, name, { precision }));
+      ({ runner } = await loadRunner(parent, name, { screened, precision }));
       for (const request of requests) {
         alone.set(request.id, answerOf(await EngineHarness.runAll(runner, [request]), request.id));
       }
@@ -149,7 +158,7 @@ for (const { model, longest, precision = 'fp32', place } of LAWS) {
     });
 
     test('a cancelled request leaves before the next step, the others do not notice', async () => {
-      const harness = new EngineHarness(runner, {}, ({ number }) => {
+      const harness = new EngineHarness(runner, { prefillTokens: 1e9 }, ({ number }) => {
         if (number === 5) for (const id of ['r1', 'r3']) harness.engine.cancel(id);
       });
       for (const request of requests) harness.submit(request);

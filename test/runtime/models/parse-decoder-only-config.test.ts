@@ -113,6 +113,10 @@ test('a sliding window that is used is the most that is read: within it nothing 
   assert.equal(llama({ model_type: 'mistral', sliding_window: 4096 }).maxInputTokens, 1023);
 });
 
+test('a model without an end token ends by length alone', () => {
+  assert.deepEqual(gpt2({ eos_token_id: null }).eosTokenIds, []);
+});
+
 test('end tokens of generation_config.json outrank those of config.json', () => {
   assert.deepEqual(parseConfig(tinyLlama, { generation: { eos_token_id: [5, 7] } }).eosTokenIds, [5, 7]);
 });
@@ -123,7 +127,7 @@ const BROKEN: readonly (readonly [Json, Json, RegExp])[] = [
   [tinyGpt2, { scale_attn_by_inverse_layer_idx: true }, /scale_attn_by_inverse_layer_idx to be false/],
   [tinyGpt2, { add_cross_attention: true }, /add_cross_attention to be false/],
   [tinyGpt2, { activation_function: 'tanh' }, /activation_function to be one of .*"tanh" came/],
-  [tinyGpt2, { eos_token_id: undefined }, /eos_token_id/],
+  [tinyGpt2, { eos_token_id: [] }, /1 to 64 numbers as eos_token_id, 0 came/],
   [tinyLlama, { num_attention_heads: 4, num_key_value_heads: 3 }, /multiple of num_key_value_heads, 4 and 3/],
   [tinyLlama, { num_key_value_heads: 12 }, /num_key_value_heads .* from 1 to 6/],
   [tinyLlama, { head_dim: 7 }, /head_dim to be even, 7/],

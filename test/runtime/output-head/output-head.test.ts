@@ -213,6 +213,10 @@ test('a head that is read in place: a row gets the same bits whatever the number
           }
         }
       }
+      // a row that the screen settles leaves one that needs the whole head
+      const order = { topCount: 1, askedIds: [], allLogits: false, orderOnly: true };
+      const [, second] = await inPlace.score(states.slice(0, 2 * size), [order, needs[1] as RowNeeds]);
+      assert.deepEqual(second?.logits, together[1]?.logits);
       const sixteen = await inPlace.logits(states.slice(0, 16 * size));
       assert.deepEqual(sixteen.slice(0, VOCABULARY), together[0]?.logits);
       for (const [row, { logits }] of together.entries()) {

@@ -42,11 +42,22 @@ test('tensors longer than a piece are updated like any other, number by number, 
 });
 
 test('biases and norms do not decay', () => {
-  const decaying = ['shared.weight', 'decoder.block.0.layer.1.EncDecAttention.q.weight'];
+  const decaying = [
+    'shared.weight',
+    'decoder.block.0.layer.1.EncDecAttention.q.weight',
+    'transformer.wpe.weight',
+    'transformer.h.0.attn.c_attn.weight',
+    'model.layers.0.mlp.down_proj.weight',
+  ];
   const others = [
     'encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight',
     'encoder.final_layer_norm.weight',
     'encoder.block.0.layer.0.layer_norm.weight',
+    'transformer.h.0.attn.c_attn.bias',
+    'transformer.h.11.ln_2.weight',
+    'transformer.ln_f.weight',
+    'model.layers.0.input_layernorm.weight',
+    'model.norm.weight',
   ];
   assert.deepEqual([...decaying, ...others].filter(decaysByTrainer), decaying);
 });

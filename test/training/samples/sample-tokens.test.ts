@@ -68,7 +68,7 @@ oracleTest(
 
 oracleTest('an instruct model reads its chat, and answers at once', 'tokenizers/gpt2', async (folder) => {
   const tokenizer = await openTokenizer(join(folder, 'tokenizer.json'));
-  const frame = framePrompt(findTemplate('summarize-conversation'), [], readChatFrame(CHAT, {}));
+  const frame = framePrompt(findTemplate('summarize-conversation'), [], await readChatFrame(CHAT, {}));
   const { source, target } = await read({ config: gpt2Config(1024), tokenizer }, frame);
   const prompt = await tokenizer.decode([...source.ids]);
   assert.ok(prompt.startsWith('<|im_start|>user\nSummarize') && prompt.endsWith('<|im_start|>assistant\n'), prompt);
