@@ -10,7 +10,7 @@ export interface MatrixProducts {
   product(x: Value, name: string, matrix: Float32Array, inSize: number): Value;
 }
 
-export class FloatProducts implements MatrixProducts {
+class FloatProducts implements MatrixProducts {
   constructor(private readonly graph: GraphBuilder) {}
 
   product(x: Value, name: string, matrix: Float32Array, inSize: number): Value {
@@ -19,7 +19,7 @@ export class FloatProducts implements MatrixProducts {
   }
 }
 
-export class IntegerProducts implements MatrixProducts {
+class IntegerProducts implements MatrixProducts {
   private readonly rows: RowQuantizer;
   /** By the value that it was made of: matrices that share an input share its rows. */
   private readonly flat = new Map<Value, Value>();
