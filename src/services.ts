@@ -65,7 +65,7 @@ export async function openServices(config: Config, parts: ServiceParts): Promise
   const reader = new AdapterLoader(adapterPlaces(config), { maxRank: maxAdapterRank });
   const sources = createSources(config, parts);
   const adapters = await openAdapters(config, parts, { reader, sources });
-  const models = createModels(config, parts, adapters);
+  const models = createModels(config, parts, { adapters, sources });
   const generator = new EngineTextGenerator(models, adapters);
   const turns = new WorkTurns();
   const common = {
@@ -139,12 +139,12 @@ function openAdapters(
 function createModels(
   config: Config,
   { log, hooks, stopping }: ServiceParts,
-  adapters: AdapterRegistry,
+  io: { readonly adapters: AdapterRegistry; readonly sources: HubSources },
 ): ModelRegistry {
   const { maxRows, maxInputTokens, maxQueue, requestTimeoutMs } = config.limits;
   const { clock = systemClock, ...engineHooks } = hooks;
   return new ModelRegistry({
-    adapters,
+    ...io,
     directories: modelDirectories(config),
     threadCount: config.threadCount,
     maxInputTokens,
@@ -177,8 +177,8 @@ function adapterPlaces({ adaptersDir, hub }: Config): AdapterPlaces {
   return { adaptersDir, hubCacheDir: hub.cacheDir };
 }
 
-function modelDirectories({ embeddedModelsDir, modelsDir }: Config): ModelDirectories {
-  return { embedded: embeddedModelsDir, models: modelsDir };
+function modelDirectories({ embeddedModelsDir, modelsDir, hub }: Config): ModelDirectories {
+  return { embedded: embeddedModelsDir, models: modelsDir, hubCacheDir: hub.cacheDir };
 }
 
 function datasetDirectories({ datasetsDir, embeddedDatasetsDir, hub }: Config): DatasetDirectories {

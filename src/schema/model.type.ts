@@ -17,7 +17,7 @@ export class Model {
   })
   readonly architecture!: string;
 
-  @Field(() => String, { description: 'Where it came from: `embedded:NAME`, `dir:NAME` or `hub:owner/name@revision`.' })
+  @Field(() => String, { description: 'Where it came from: `embedded:NAME`, `dir:NAME` or `hub:OWNER/NAME@COMMIT`.' })
   readonly source!: string;
 
   @Field(() => Float)
@@ -66,7 +66,8 @@ export class LoadModelInput {
   readonly id!: string;
 
   @Field(() => String, {
-    description: "`dir:NAME` or `embedded:NAME`: a folder under the server's model directory, never a path.",
+    description:
+      "`dir:NAME` or `embedded:NAME`: a folder under the server's model directory, never a path. `hub:OWNER/NAME[@REVISION][#FILE]`: a repository of the Hugging Face hub.",
   })
   readonly source!: string;
 

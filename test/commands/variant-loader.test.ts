@@ -6,16 +6,24 @@ import type { Services } from '../../src/context.ts';
 import { defaultModelRequest } from '../../src/services.ts';
 import { writeDataset } from '../support/dataset-files.ts';
 import { tinyRows } from '../support/evaluation-server.ts';
+import { filesOf, HubServer } from '../support/hub-server.ts';
 import { openTestServices } from '../support/open-services.ts';
 import { writeTinyAdapter } from '../support/tiny-adapter.ts';
 import { temporaryFolder, writeTinyModel } from '../support/tiny-model.ts';
 
 const trainRows = tinyRows(2);
 
-async function setUp(t: TestContext): Promise<{ readonly services: Services; readonly loader: VariantLoader }> {
-  const { parent } = await writeTinyModel(t);
+interface Setting {
+  readonly services: Services;
+  readonly loader: VariantLoader;
+  /** Of the model and of the adapter. */
+  readonly folders: readonly [string, string];
+}
+
+async function setUp(t: TestContext, environment: Readonly<Record<string, string>> = {}): Promise<Setting> {
+  const { parent, folder } = await writeTinyModel(t);
   const [adapters, datasets] = [await temporaryFolder(t), await temporaryFolder(t)];
-  await writeTinyAdapter(adapters, 'one', { seed: 1 });
+  const adapter = await writeTinyAdapter(adapters, 'one', { seed: 1 });
   await writeDataset(datasets, 'tiny', { 'test.jsonl': tinyRows(3), 'train.jsonl': trainRows });
   const { config, services } = await openTestServices(t, {
     GISTQL_MODEL: 'dir:tiny',
@@ -23,9 +31,10 @@ async function setUp(t: TestContext): Promise<{ readonly services: Services; rea
     GISTQL_ADAPTERS_DIR: adapters,
     GISTQL_DATASETS_DIR: datasets,
     GISTQL_DATA_DIR: await temporaryFolder(t),
+    ...environment,
   });
   const loader = new VariantLoader({ services, defaultModel: defaultModelRequest(config), onProgress: () => {} });
-  return { services, loader };
+  return { services, loader, folders: [folder, adapter.folder] };
 }
 
 test('variants from the command line', async (t) => {
@@ -93,4 +102,27 @@ test('variants from the command line', async (t) => {
     );
     await assert.rejects(load(['adapters=dir:nowhere']), /nowhere/);
   });
+});
+
+test('models and adapters of the hub are loaded once, by the commit that their revision is at', async (t) => {
+  const hub = await HubServer.start(t);
+  const { services, loader, folders } = await setUp(t, { HF_HOME: await temporaryFolder(t), HF_ENDPOINT: hub.url });
+  const [model, adapter] = await Promise.all(folders.map(filesOf));
+  const commit = hub.add({ repo: 'owner/other', files: model ?? {}, revisions: ['main', 'v1'] });
+  hub.add({ repo: 'owner/one', files: adapter ?? {}, revisions: ['v2'] });
+  const spec = 'model=hub:owner/other@v1,adapters=hub:owner/one@v2:0.5';
+  const variants = [`label=a,${spec}`, `label=b,${spec}`].map(parseVariantSpec);
+  await loader.loadModels(variants);
+  const loaded = await loader.load(variants, 'tiny', 'test');
+  const id = 'evaluation.other.owner-one-v2';
+  for (const { modelId, adapters } of loaded) {
+    assert.deepEqual([modelId, adapters], ['other', [{ id, weight: 0.5 }]]);
+  }
+  assert.equal(services.models.find('other')?.source, `hub:owner/other@${commit}`);
+  assert.equal(hub.asked(/GET \/api/).length, 2);
+  const another = ['model=hub:owner/other@main'].map(parseVariantSpec);
+  await assert.rejects(
+    loader.loadModels(another),
+    /different names, hub:owner\/other@v1 and hub:owner\/other@main came/,
+  );
 });

@@ -132,7 +132,7 @@ export type LoadModelInput = {
   id: string | number;
   makeDefault?: boolean | null | undefined;
   precision?: Precision | null | undefined;
-  /** `dir:NAME` or `embedded:NAME`: a folder under the server's model directory, never a path. */
+  /** `dir:NAME` or `embedded:NAME`: a folder under the server's model directory, never a path. `hub:OWNER/NAME[@REVISION][#FILE]`: a repository of the Hugging Face hub. */
   source: string;
 };
 

@@ -4,8 +4,10 @@
  */
 import { createHash } from 'node:crypto';
 import { EventEmitter, once } from 'node:events';
+import { readdir, readFile } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
 import type { Cleanup } from './cleanup.ts';
 
 export interface HubRepo {
@@ -54,6 +56,12 @@ export function sha256(bytes: Uint8Array): string {
 
 export function gitDigest(bytes: Uint8Array): string {
   return createHash('sha1').update(`blob ${bytes.length}\0`).update(bytes).digest('hex');
+}
+
+/** What a repository made of a folder has. */
+export async function filesOf(folder: string): Promise<Record<string, Uint8Array>> {
+  const names = await readdir(folder);
+  return Object.fromEntries(await Promise.all(names.map(async (name) => [name, await readFile(join(folder, name))])));
 }
 
 export class HubServer {

@@ -2,10 +2,12 @@
 import { totalmem } from 'node:os';
 import { isObject, parseJsonObject } from '../../storage/bounded-file.ts';
 import { MEBIBYTE } from '../../storage/byte-size.ts';
+import { isHubSource } from '../../storage/hub/hub-source.ts';
 import { findGguf, readJson, readText, resolveFolder } from '../../storage/model-folder.ts';
 import { quoted, StorageError } from '../../storage/storage-error.ts';
 import { RuntimeError } from '../errors.ts';
 import { GgufModel } from '../gguf/gguf-model.ts';
+import { findHubFolder } from '../hub-sources.ts';
 import { type ChatFrame, readChatFrame } from '../prompts/chat-template.ts';
 import type { SpecialTokens } from '../tokenizer/hugging-face-tokenizer.ts';
 import type { JsonObject } from './config-fields.ts';
@@ -33,6 +35,8 @@ export interface ModelDirectories {
   readonly embedded: string;
   /** Folders of `dir:NAME`. */
   readonly models: string;
+  /** Hugging Face's cache, of `hub:OWNER/NAME`. Default: sources of the hub are refused. */
+  readonly hubCacheDir?: string;
 }
 
 const STORAGE_CODES = { missing: 'NOT_FOUND', invalid: 'INVALID_MODEL', name: 'BAD_USER_INPUT' } as const;
@@ -51,12 +55,16 @@ export async function withModelErrors<T>(work: () => Promise<T>): Promise<T> {
   }
 }
 
-/** Finds and reads the folder of a source: `embedded:NAME` or `dir:NAME`, never a path. */
+/** Finds and reads the folder of a source: `embedded:NAME`, `dir:NAME` or, once it is fetched, `hub:…`; never a path. */
 export function readModelFiles(source: string, directories: ModelDirectories): Promise<ModelFiles> {
   return withModelErrors(async () => {
+    const { hubCacheDir } = directories;
+    if (isHubSource(source) && hubCacheDir !== undefined) {
+      return readFolder((await findHubFolder(hubCacheDir, 'model', source)).folder, source);
+    }
     const [, kind, name] = SOURCE.exec(source) ?? [];
     if (kind === undefined || name === undefined) {
-      const message = `Expected source to be dir:NAME or embedded:NAME, ${quoted(source)} came.`;
+      const message = `Expected source to be dir:NAME, embedded:NAME or hub:OWNER/NAME, ${quoted(source)} came.`;
       throw new RuntimeError('BAD_USER_INPUT', message, { argument: 'source' });
     }
     return readFolder(await resolveFolder(kind === 'dir' ? directories.models : directories.embedded, name), source);

@@ -6,12 +6,15 @@ import { SupervisedEngine, type SupervisorEvent } from '../engine/supervised-eng
 import { type LoadedFacts, type StartOptions, WorkerEngineClient } from '../engine/worker-engine-client.ts';
 import type { ModelSetup } from '../engine/worker-messages.ts';
 import { RuntimeError } from '../errors.ts';
+import type { SourceFetcher } from '../hub-sources.ts';
 import { HuggingFaceTokenizer } from '../tokenizer/hugging-face-tokenizer.ts';
 import { type ModelDirectories, readModelFiles } from './model-files.ts';
 import type { LoadModelRequest, ModelAdapters, ModelDirectory, Precision, ServedModel } from './served-model.ts';
 
 export interface RegistryOptions {
   readonly directories: ModelDirectories;
+  /** Default: nothing is fetched. */
+  readonly sources?: SourceFetcher;
   /** Threads of each model's worker. */
   readonly threadCount: number;
   /** Bound on source tokens, whatever a model's own files allow: attention takes memory by their square. */
@@ -95,8 +98,9 @@ export class ModelRegistry implements ModelDirectory {
     await Promise.all([...this.models.keys()].map((id) => this.unload(id)));
   }
 
-  private async open(id: string, source: string, precision: Precision): Promise<ServedModel> {
-    const { directories, maxInputTokens, scheduler } = this.options;
+  private async open(id: string, asked: string, precision: Precision): Promise<ServedModel> {
+    const { directories, sources, maxInputTokens, scheduler } = this.options;
+    const source = (await sources?.fetch('model', asked)) ?? asked;
     const files = await readModelFiles(source, directories);
     const tokenizer = await HuggingFaceTokenizer.parse(files.tokenizerJson, files.specialTokens);
     const { vocabularySize } = files.config;

@@ -10,7 +10,7 @@ export type Device = 'cpu' | 'cuda';
 
 export interface ServedModel {
   readonly id: string;
-  /** `embedded:NAME` or `dir:NAME`. */
+  /** `embedded:NAME`, `dir:NAME` or `hub:OWNER/NAME@COMMIT`. */
   readonly source: string;
   /** Real path of its files. */
   readonly folder: string;
