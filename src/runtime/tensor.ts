@@ -36,6 +36,19 @@ export function longTensor(values: readonly number[], dims: readonly number[] = 
   return { data: BigInt64Array.from(values, BigInt), dims };
 }
 
+/** The rows of several matrices of one width under each other. */
+export function joinRows(parts: readonly Float32Array[]): Float32Array {
+  const [first] = parts;
+  if (parts.length === 1 && first !== undefined) return first;
+  const joined = new Float32Array(parts.reduce((length, part) => length + part.length, 0));
+  let offset = 0;
+  for (const part of parts) {
+    joined.set(part, offset);
+    offset += part.length;
+  }
+  return joined;
+}
+
 /** Returns the number of elements that the dimensions span. */
 export function elementCount(dims: readonly number[]): number {
   return dims.reduce((product, size) => product * size, 1);

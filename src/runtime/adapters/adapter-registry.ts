@@ -15,6 +15,7 @@ import { AdapterFeed } from './adapter-feed.ts';
 import { type ChosenAdapter, RegistryLease } from './adapter-lease.ts';
 import { AdapterRecords } from './adapter-records.ts';
 import { AdapterResidency, type ResidencyOptions } from './adapter-residency.ts';
+import { activeChoice, baseOf, type ModelSide } from './model-side.ts';
 import { PendingWork } from './pending-work.ts';
 import {
   asBrokenFiles,
@@ -59,14 +60,6 @@ export interface AdapterRegistryOptions extends AdapterPlaces {
 
 /** Beyond it a sum of adapters means nothing, and float32 overflows. */
 const MAX_WEIGHT = 100;
-
-interface ModelSide {
-  readonly model: ServedModel;
-  /** What its requests have. */
-  active: AdapterEntry | undefined;
-  /** The activation asked for last, which may still be on its way to the disk. */
-  lastAsked: object;
-}
 
 export class AdapterRegistry implements AdapterDirectory, ModelAdapters {
   private readonly sides = new Map<string, ModelSide>();
@@ -398,12 +391,4 @@ export class AdapterRegistry implements AdapterDirectory, ModelAdapters {
   private publish(change: AdapterChange['change'], adapter: AdapterEntry): void {
     this.feed.publish({ change, model: adapter.model, adapter: adapter.snapshot() });
   }
-}
-
-function activeChoice({ active }: ModelSide): readonly ChosenAdapter[] {
-  return active === undefined ? [] : [{ entry: active, weight: 1 }];
-}
-
-function baseOf({ folder, config, source }: ServedModel): AdapterBase {
-  return { modelFolder: folder, config, modelSource: source };
 }

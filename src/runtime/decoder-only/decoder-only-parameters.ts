@@ -3,6 +3,7 @@
 import { HEAD_PATH } from '../models/linear-module.ts';
 import type { DecoderOnlyConfig } from '../models/model-config.ts';
 import type { TensorSource } from '../models/tensor-catalog.ts';
+import { joinRows } from '../tensor.ts';
 import { decoderOnlyTensorShapes, embeddingsName } from './decoder-only-tensors.ts';
 
 export interface DecoderOnlyParameters {
@@ -66,13 +67,7 @@ async function stacked(
   const holder = name.slice(0, name.lastIndexOf('.', name.length - '.weight'.length - 1) + 1);
   const parts = [first];
   for (const ending of rest) parts.push(await read(holder + ending));
-  const joined = new Float32Array(parts.reduce((length, part) => length + part.length, 0));
-  let offset = 0;
-  for (const part of parts) {
-    joined.set(part, offset);
-    offset += part.length;
-  }
-  return joined;
+  return joinRows(parts);
 }
 
 /** [rows, columns] → [columns, rows]. */

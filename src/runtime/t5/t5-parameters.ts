@@ -1,6 +1,7 @@
 /** T5's weights in the form that the graphs take: matrices that share an input are stacked into one. */
 import type { T5Config } from '../models/model-config.ts';
 import type { TensorSource } from '../models/tensor-catalog.ts';
+import { joinRows } from '../tensor.ts';
 
 interface T5BlockParameters {
   readonly selfAttention: {
@@ -118,14 +119,6 @@ class T5StackReader {
   private async stacked(names: readonly string[]): Promise<Float32Array> {
     const parts: Float32Array[] = [];
     for (const name of names) parts.push(await this.read(name));
-    const [first] = parts;
-    if (parts.length === 1 && first !== undefined) return first;
-    const joined = new Float32Array(parts.reduce((length, part) => length + part.length, 0));
-    let offset = 0;
-    for (const part of parts) {
-      joined.set(part, offset);
-      offset += part.length;
-    }
-    return joined;
+    return joinRows(parts);
   }
 }
