@@ -19,9 +19,14 @@ export interface HubRepo {
   readonly token?: string;
   /** Terms were not accepted. */
   readonly isGated?: boolean;
+  /** Whether small files are sent on to another path of the hub, as huggingface.co does. Default false. */
+  readonly movesSmallFiles?: boolean;
   /** Branches and tags that are at this commit. Default: main. */
   readonly revisions?: readonly string[];
 }
+
+/** Where small files are sent on to. */
+const MOVED = /^\/api\/resolve-cache/;
 
 export interface SeenRequest {
   readonly server: 'hub' | 'store';
@@ -144,7 +149,8 @@ export class HubServer {
     else reply.send({ etag: '"of-the-store"' }, file);
   }
 
-  private answerHub(reply: Reply, path: string, authorization: string | undefined): void {
+  private answerHub(reply: Reply, asked: string, authorization: string | undefined): void {
+    const path = asked.replace(MOVED, '');
     const [, type, repo, revision] = /^\/api\/(\w+)\/([^/]+\/[^/]+)(?:\/revision\/(.+))?$/.exec(path) ?? [];
     const [, dataset, owner, commit, name] = /^\/(datasets\/)?([^/]+\/[^/]+)\/resolve\/([^/]+)\/(.+)$/.exec(path) ?? [];
     const folder = type ?? (dataset === undefined ? 'models' : 'datasets');
@@ -156,7 +162,9 @@ export class HubServer {
     else if (kept.token !== undefined && authorization !== `Bearer ${kept.token}`) reply.refuse(401, 'RepoNotFound');
     else if (kept.isGated) reply.refuse(403, 'GatedRepo');
     else if (name === undefined) reply.send({}, Buffer.from(describe(kept)));
-    else this.answerFile(reply, kept, decodeURIComponent(name));
+    else if (kept.movesSmallFiles === true && !LARGE.test(name) && asked === path) {
+      reply.redirect({ 'x-repo-commit': kept.commit, location: `/api/resolve-cache${path}` });
+    } else this.answerFile(reply, kept, decodeURIComponent(name));
   }
 
   private answerFile(reply: Reply, { commit, bytes }: KeptRepo, name: string): void {

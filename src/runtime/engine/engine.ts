@@ -35,6 +35,8 @@ export interface EngineOptions extends SchedulerOptions {
 
 /** A few seconds' reading of a small model: longer than most batches take to gather. */
 const MOST_GATHERING_STEPS = 8;
+/** Pieces of interactive prompts for one of a background prompt: with more, it would wait for ever on a busy server. */
+const MOST_PIECES_BEFORE = 16;
 
 export class Engine {
   private readonly scheduler: Scheduler;
@@ -44,6 +46,8 @@ export class Engine {
   private stepNumber = 0;
   /** Steps that read prompts and decoded nothing, one after the other. */
   private gatheredSteps = 0;
+  /** Interactive pieces that were read while a background one waited. */
+  private piecesBefore = 0;
   /** What keeps requests from being run that are admitted all the same. */
   private readonly unprepared = new WeakMap<ScheduledRequest, unknown>();
 
@@ -101,14 +105,17 @@ export class Engine {
 
   /**
    * Whether those that came while nothing ran are still being read: they begin together, as one batch, unless that would
-   * make the first of them wait for long.
+   * make the first of them wait for long. Interactive requests wait for no background one.
    */
   private isGathering(): boolean {
     const rows = Object.values(this.sections).flatMap(({ requests }) => requests);
-    if (this.prefilling.size === 0 || rows.some(({ stepsInSlice }) => stepsInSlice > 0)) {
+    const isInteractive = rows.some((one) => !isBackground(one));
+    const awaited = [...this.prefilling].filter((one) => !isInteractive || !isBackground(one));
+    if (awaited.length === 0) {
       this.gatheredSteps = 0;
       return false;
     }
+    if (rows.some(({ stepsInSlice }) => stepsInSlice > 0)) return false;
     this.gatheredSteps++;
     return this.gatheredSteps <= MOST_GATHERING_STEPS;
   }
@@ -184,7 +191,7 @@ export class Engine {
    */
   private async prefill(): Promise<void> {
     for (let tokens = 0; ; ) {
-      const [next] = this.inTurn();
+      const next = this.nextInTurn();
       const { nextTokenCount = 0 } = next?.prefill ?? {};
       if (next === undefined || (tokens > 0 && tokens + nextTokenCount > this.options.prefillTokens)) return;
       tokens += nextTokenCount;
@@ -194,11 +201,14 @@ export class Engine {
     }
   }
 
-  /** Whose prompts are being read: interactive requests before background ones. */
-  private inTurn(): readonly ScheduledRequest[] {
-    const isBackground = ({ request }: ScheduledRequest): boolean => request.priority === 'background';
+  /** Whose prompts are read, in turn: interactive requests before background ones, which have every so many-th piece. */
+  private nextInTurn(): ScheduledRequest | undefined {
     const requests = [...this.prefilling];
-    return [...requests.filter((one) => !isBackground(one)), ...requests.filter(isBackground)];
+    const background = requests.find(isBackground);
+    const interactive = requests.find((one) => !isBackground(one));
+    if (background === undefined || interactive === undefined) return interactive ?? background;
+    this.piecesBefore = this.piecesBefore === MOST_PIECES_BEFORE ? 0 : this.piecesBefore + 1;
+    return this.piecesBefore === 0 ? background : interactive;
   }
 
   /** Reads the next piece of a prompt; after the last one the request has its slot. */
@@ -289,4 +299,8 @@ function overflow({ request: { adapters } }: ScheduledRequest): RuntimeError {
   const blend = adapters.map(({ key, weight }) => `${key} × ${weight}`).join(' + ');
   const message = `Expected finite logits, ${blend} makes the model's numbers overflow. Lower the weight, or use another adapter.`;
   return new RuntimeError('INVALID_ADAPTER', message, { argument: 'adapters' });
+}
+
+function isBackground({ request }: ScheduledRequest): boolean {
+  return request.priority === 'background';
 }

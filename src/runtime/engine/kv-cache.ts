@@ -80,9 +80,11 @@ export class KvCache {
   /** Fits the capacities to what is needed, keeping the content of the first `used` slots. */
   fit(needed: { readonly slots: number; readonly positions: number; readonly source: number }, used: number): void {
     const slots = bucket(SLOT_BUCKETS, needed.slots);
-    const slotCapacity = slots > this.slotCapacity || slots === 0 ? slots : this.slotCapacity;
     const positions = refit(this.positions, needed.positions);
     const sourceLength = refit(this.sourceLength, needed.source);
+    // slots of a burst that is over are let go before each of them gets longer
+    const isLonger = positions > this.positions || sourceLength > this.sourceLength;
+    const slotCapacity = slots > this.slotCapacity || slots === 0 || isLonger ? slots : this.slotCapacity;
     for (const planes of [this.selfKeys, this.selfValues]) {
       for (const plane of planes) plane.resize(slotCapacity, positions, used);
     }

@@ -11,7 +11,7 @@ import type { ScheduledRequest } from './scheduled-request.ts';
 export interface SchedulerOptions {
   /** Rows (beams, samples) that run at once. */
   readonly maxRows: number;
-  /** Prompt or source tokens that are read between two steps while rows are running; one request is always admitted. */
+  /** Prompt or source tokens that are read between two steps; one request is always admitted. */
   readonly prefillTokens: number;
   /** Steps after which a running request gives way to a waiting one. */
   readonly timeSliceSteps: number;

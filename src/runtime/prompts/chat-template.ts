@@ -91,8 +91,8 @@ async function render(template: string, values: object): Promise<string> {
   const library = createRequire(import.meta.url).resolve('@huggingface/jinja');
   const child = spawn(process.execPath, [`--max-old-space-size=${MEMORY_MB}`, '-e', SCRIPT, library], {
     stdio: ['pipe', 'ignore', 'ignore', 'pipe'],
-    // the parent may run under a debugger or a loader
-    env: { ...process.env, NODE_OPTIONS: '' },
+    // what reads a hostile file has no secrets to lose
+    env: { PATH: process.env.PATH ?? '' },
     timeout: TIMEOUT_MS,
     killSignal: 'SIGKILL',
   });

@@ -36,8 +36,8 @@ export async function probeTokenizer(json: string): Promise<string | undefined> 
   const library = createRequire(import.meta.url).resolve('tokenizers');
   const child = spawn(process.execPath, ['-e', SCRIPT, library], {
     stdio: ['pipe', 'ignore', 'ignore', 'pipe'],
-    // the parent may run under a debugger or a loader
-    env: { ...process.env, NODE_OPTIONS: '' },
+    // what reads a hostile file has no secrets to lose
+    env: { PATH: process.env.PATH ?? '' },
     timeout: TIMEOUT_MS,
     killSignal: 'SIGKILL',
   });

@@ -31,6 +31,8 @@ const MOST_LISTING_BYTES = 32 * MEBIBYTE;
 const MOST_NAMES = 10_000;
 const DIGEST = /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/;
 const COMMIT_HEADER = 'x-repo-commit';
+/** The hub sends on to a store, or to another path of its own; an answer with these says all before. */
+const OF_A_FILE = [COMMIT_HEADER, 'x-linked-etag', 'x-linked-size'];
 const OK = 200;
 const PARTIAL = 206;
 const UNAUTHORIZED = 401;
@@ -61,7 +63,7 @@ export class HubClient {
   file(commit: string, name: string, { signal }: ClientOptions): Promise<HubFile> {
     const what = `${name} of ${this.source.repo}`;
     return this.retrying({ signal }, async () => {
-      const request = { method: 'HEAD', path: this.pathOf(commit, name), endsWith: COMMIT_HEADER, signal } as const;
+      const request = { method: 'HEAD', path: this.pathOf(commit, name), endsWith: OF_A_FILE, signal } as const;
       const answer = await this.http.send(request);
       answer.discard();
       const isElsewhere = answer.status >= 300 && answer.status < 400;

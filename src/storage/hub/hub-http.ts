@@ -8,8 +8,8 @@ export interface HubRequest {
   readonly method: 'GET' | 'HEAD';
   readonly path: string;
   readonly headers?: Readonly<Record<string, string>>;
-  /** A header: what says where to go on and has it is the answer. Default: every redirect is followed. */
-  readonly endsWith?: string;
+  /** Headers: what says where to go on and has all of them is the answer. Default: every redirect is followed. */
+  readonly endsWith?: readonly string[];
   readonly signal: AbortSignal;
 }
 
@@ -52,7 +52,7 @@ export class HubHttp {
         const options = { method: request.method, headers, redirect: 'manual', signal: silence.signal } as const;
         const response = await fetch(url, options);
         const next = nextUrl(url, response);
-        const isEnd = request.endsWith !== undefined && response.headers.has(request.endsWith);
+        const isEnd = request.endsWith?.every((name) => response.headers.has(name)) ?? false;
         if (next === undefined || isEnd) return answerOf(response, silence, url);
         if (next.origin !== this.origin) for (const name of OWN_HEADERS) headers.delete(name);
         url = next;

@@ -67,7 +67,7 @@ function chooseModel(names: Names, source: HubSource): FileChoice {
   const index = names.has(WEIGHTS) || !names.has(WEIGHTS_INDEX) ? undefined : WEIGHTS_INDEX;
   if (file !== undefined || (!names.has(WEIGHTS) && index === undefined)) {
     const small = [TOKENIZER, ...BESIDE_WEIGHTS].filter((name) => names.has(name));
-    return { kind: 'model', small, large: [file ?? onlyGguf([...names], source)], index };
+    return { kind: 'model', small, large: [file ?? onlyGguf([...names], source)], index: undefined };
   }
   for (const name of [CONFIG, TOKENIZER]) if (!names.has(name)) throw lacks(source, 'model', name, names);
   const small = [CONFIG, TOKENIZER, ...BESIDE_WEIGHTS.filter((name) => names.has(name))];
@@ -90,6 +90,10 @@ function onlyGguf(names: readonly string[], source: HubSource): string {
 }
 
 function chooseAdapter(names: Names, source: HubSource): FileChoice {
+  const { repo, file = ADAPTER_WEIGHTS } = source;
+  if (file !== ADAPTER_WEIGHTS) {
+    throw new HubError('name', `Expected no file of ${repo}, an adapter, but ${ADAPTER_WEIGHTS}; ${file} came.`);
+  }
   for (const name of [ADAPTER_CONFIG, ADAPTER_WEIGHTS])
     if (!names.has(name)) throw lacks(source, 'adapter', name, names);
   return { kind: 'adapter', small: [ADAPTER_CONFIG], large: [ADAPTER_WEIGHTS], index: undefined };

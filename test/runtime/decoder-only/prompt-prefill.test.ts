@@ -117,6 +117,24 @@ test('who comes while a long prompt is read has its turn: before that one is don
   }
 });
 
+test('a background prompt is read although interactive ones never end, and holds none of them up', async (t) => {
+  const { parent, name } = await writeTinyDecoderOnly(t, tinyLlama);
+  const { runner } = await loadRunner(parent, name);
+  t.after(() => runner.dispose());
+  const options = { maxNewTokens: 1 };
+  const harness = new EngineHarness(runner, { prefillTokens: CHUNK_TOKENS, maxRows: 16 });
+  harness.submit({ id: 'background', promptTokenIds: prompt(LONG, 1), options, priority: 'background' });
+  let sent = 0;
+  const send = (): void => harness.submit({ id: `i${sent}`, promptTokenIds: prompt(CHUNK_TOKENS, sent++), options });
+  for (let step = 0; !harness.outputs.has('background'); step++) {
+    assert.ok(step < 300, 'the background request is never answered');
+    // more than a step reads are always waiting
+    while (sent - harness.outputs.size < 6) send();
+    await harness.engine.step();
+  }
+  assert.ok(harness.outputs.size > 20, `${harness.outputs.size} interactive ones were answered meanwhile`);
+});
+
 test('vectors of a long text let others go on between its pieces', async (t) => {
   const { parent, name } = await writeTinyDecoderOnly(t, tinyLlama);
   const { runner } = await loadRunner(parent, name);

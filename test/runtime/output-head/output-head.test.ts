@@ -5,6 +5,7 @@ import type { RowNeeds } from '../../../src/runtime/decoding/decoding-strategy.t
 import type { ModelRunner } from '../../../src/runtime/engine/model-runner.ts';
 import { HeadScreen, type WantedLogits } from '../../../src/runtime/output-head/head-screen.ts';
 import { OutputHead } from '../../../src/runtime/output-head/output-head.ts';
+import { quantizeRows, WEIGHT_RANGES } from '../../../src/runtime/quantization/quantize-rows.ts';
 import { EngineHarness, loadRunner } from '../../support/engine-harness.ts';
 import { repositoryPath } from '../../support/oracle.ts';
 import { seededNumbers } from '../../support/seeded-numbers.ts';
@@ -228,6 +229,21 @@ test('a head that is read in place: a row gets the same bits whatever the number
       await packed.dispose();
     }
   }
+});
+
+test('an 8-bit head says of states that are no numbers that there are none', async (t) => {
+  const next = seededNumbers(SEED + 6);
+  const head = quantizeRows(normals(VOCABULARY * SIZE, next), SIZE, WEIGHT_RANGES[2]);
+  const integer = await OutputHead.createInteger(head, { threadCount: 1 });
+  t.after(() => integer.dispose());
+  const states = normals(4 * SIZE, next);
+  for (const [row, value] of [Number.NaN, Number.POSITIVE_INFINITY].entries()) states[(row + 1) * SIZE + 3] = value;
+  const needs = Array.from({ length: 4 }, () => ({ topCount: 1, askedIds: [], allLogits: false, orderOnly: true }));
+  const scores = await integer.score(states, needs);
+  assert.deepEqual(
+    scores.map(({ topLogits }) => Number.isFinite(topLogits[0])),
+    [true, false, false, true],
+  );
 });
 
 describe('an engine whose greedy rows are screened', () => {

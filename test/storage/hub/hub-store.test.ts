@@ -245,3 +245,13 @@ test('a folder that takes no files is told, with what to do', async (t) => {
   const refused = hubRefuses('download', /to take what comes from the hub, it takes no files \(E\w+\)\. .*HF_HOME/);
   await assert.rejects(place.open().resolve('model', 'hub:owner/name'), refused);
 });
+
+test('small files that the hub sends on to another path of its own are followed there', async (t) => {
+  const place = await makeHubPlace(t);
+  const commit = place.hub.add({ repo: 'owner/moved', files: modelFiles, movesSmallFiles: true });
+  const found = await place.open().resolve('model', 'hub:owner/moved', {});
+  assert.deepEqual([found.commit, found.files], [commit, NEEDED]);
+  assert.ok(place.hub.asked(/HEAD \/api\/resolve-cache/).length > 0);
+  const config = await readFile(join(found.folder, 'config.json'));
+  assert.deepEqual(config, Buffer.from(modelFiles['config.json']));
+});

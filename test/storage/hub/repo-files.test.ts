@@ -37,6 +37,8 @@ test('a GGUF file is taken where there are no safetensors, or by its name', () =
     'b.gguf',
   ]);
   assert.deepEqual(choose(['b.gguf', 'model.safetensors', 'config.json'], 'hub:a/b#b.gguf'), ['model', 'b.gguf']);
+  const beside = ['b.gguf', 'model.safetensors.index.json', 'model-00001-of-00002.safetensors', 'config.json'];
+  assert.deepEqual(choose(beside, 'hub:a/b#b.gguf'), ['model', 'b.gguf']);
   const two = hubRefuses('name', /one \*\.gguf in a\/b, it has a\.gguf, b\.gguf\. Name one: hub:a\/b@main#a\.gguf\./);
   assert.throws(() => choose(['b.gguf', 'a.gguf']), two);
   assert.throws(
@@ -49,6 +51,10 @@ test('a GGUF file is taken where there are no safetensors, or by its name', () =
 test('an adapter is known by its config', () => {
   const files = ['adapter_config.json', 'adapter_model.safetensors'];
   assert.deepEqual(choose(['README.md', ...files, 'tokenizer.json']), ['adapter', ...files]);
+  assert.throws(
+    () => choose([...files, 'other.safetensors'], 'hub:a/b#other.safetensors', 'adapter'),
+    hubRefuses('name', /but adapter_model\.safetensors; other\.safetensors came/),
+  );
   assert.deepEqual(choose([...files, ...small, 'model.safetensors']), ['model', ...small, 'model.safetensors']);
   assert.deepEqual(choose([...files, ...small, 'model.safetensors'], 'hub:a/b', 'adapter'), ['adapter', ...files]);
   assert.throws(() => choose(files, 'hub:a/b', 'model'), hubRefuses('invalid', /to be a model, it is an adapter/));
