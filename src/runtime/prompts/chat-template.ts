@@ -3,9 +3,10 @@
  * files: it is run once, when the model is loaded, in a process of its own with limits of time and memory, and what it
  * puts around a message is kept.
  */
-import { spawn } from 'node:child_process';
 import { createRequire } from 'node:module';
+import { MEBIBYTE } from '../../storage/byte-size.ts';
 import { quoted } from '../../storage/storage-error.ts';
+import { runChildScript } from '../child-script.ts';
 import { RuntimeError } from '../errors.ts';
 
 /** What stands around a user's message, up to where the model's answer begins. */
@@ -22,7 +23,7 @@ export interface ChatFrame {
 export type TemplateTokens = Readonly<Record<string, string>>;
 
 const MOST_CHARACTERS = 262_144;
-const MOST_RENDERED_CHARACTERS = 1_048_576;
+const MOST_RENDERED_BYTES = MEBIBYTE;
 const TIMEOUT_MS = 5000;
 const MEMORY_MB = 128;
 /** Stands for the message: no template writes it itself. What escapes texts changes its quote or its end of line. */
@@ -31,7 +32,7 @@ const MESSAGE = '\uE000"message\'\n<&>\uE001';
 const EDGE = '\t\v';
 
 /**
- * Plain script: a child started from source would need the loader of TypeScript. It reads { template, values } on stdin
+ * It reads { template, values } on stdin
  * and writes { rendered } or { error } to fd 3. The library's own globals have a clock; none is offered here, because the
  * same request is to have the same prompt on any day.
  */
@@ -88,32 +89,18 @@ export async function readChatFrame(template: string, tokens: TemplateTokens): P
 }
 
 async function render(template: string, values: object): Promise<string> {
-  const library = createRequire(import.meta.url).resolve('@huggingface/jinja');
-  const child = spawn(process.execPath, [`--max-old-space-size=${MEMORY_MB}`, '-e', SCRIPT, library], {
-    stdio: ['pipe', 'ignore', 'ignore', 'pipe'],
-    // what reads a hostile file has no secrets to lose
-    env: { PATH: process.env.PATH ?? '' },
-    timeout: TIMEOUT_MS,
-    killSignal: 'SIGKILL',
+  const { code, isKilled, said, isTooLong } = await runChildScript({
+    script: SCRIPT,
+    library: createRequire(import.meta.url).resolve('@huggingface/jinja'),
+    input: JSON.stringify({ template, values }),
+    timeoutMs: TIMEOUT_MS,
+    mostBytes: MOST_RENDERED_BYTES,
+    memoryMb: MEMORY_MB,
   });
-  const pieces: Buffer[] = [];
-  let length = 0;
-  child.stdio[3]?.on('data', (piece: Buffer) => {
-    length += piece.length;
-    if (length <= MOST_RENDERED_CHARACTERS) pieces.push(piece);
-    else child.kill('SIGKILL');
-  });
-  // a child that dies early closes the pipe under our hands; its exit tells the reason
-  child.stdin?.on('error', () => {});
-  child.stdin?.end(JSON.stringify({ template, values }));
-  const [code, signal] = await new Promise<[number | null, NodeJS.Signals | null]>((resolve, reject) => {
-    child.once('error', reject);
-    child.once('close', (...exit) => resolve(exit));
-  });
-  if (length > MOST_RENDERED_CHARACTERS) return invalid(`expected at most ${MOST_RENDERED_CHARACTERS} bytes from it`);
-  if (signal === 'SIGKILL') return invalid(`expected it to end within ${TIMEOUT_MS} ms, it did not`);
+  if (isTooLong) return invalid(`expected at most ${MOST_RENDERED_BYTES} bytes from it`);
+  if (isKilled) return invalid(`expected it to end within ${TIMEOUT_MS} ms, it did not`);
   if (code !== 0) return invalid(`expected it to run within ${MEMORY_MB} MiB, its process ended`);
-  const { rendered, error } = JSON.parse(Buffer.concat(pieces).toString()) as { rendered?: string; error?: string };
+  const { rendered, error } = JSON.parse(said) as { rendered?: string; error?: string };
   return rendered ?? invalid(`expected a Jinja template for one user's message, it fails: ${quoted(error)}`);
 }
 

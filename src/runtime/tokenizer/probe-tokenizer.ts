@@ -3,13 +3,14 @@
  * character map that cannot be parsed, a template that names a token it does not define) instead of throwing, and a
  * server must not fall over a file that somebody asks it to load.
  */
-import { spawn } from 'node:child_process';
 import { createRequire } from 'node:module';
+import { MEBIBYTE } from '../../storage/byte-size.ts';
+import { runChildScript } from '../child-script.ts';
 
 const TIMEOUT_MS = 30_000;
 const MAX_MESSAGE_LENGTH = 400;
 
-/** Plain script: a child started from source would need the loader of TypeScript. What it writes to fd 3 is an error. */
+/** What it writes to fd 3 is an error. */
 const SCRIPT = `
 const { Tokenizer } = require(process.argv[1]);
 const { readFileSync, writeSync } = require('node:fs');
@@ -33,28 +34,14 @@ const texts = ['', ' ', 'Hello, world! 12 times.\\n\\tA caf\\u00e9', '\\u4f60\\u
 
 /** Resolves to what is wrong with the text of a tokenizer.json; undefined when the library works with it. */
 export async function probeTokenizer(json: string): Promise<string | undefined> {
-  const library = createRequire(import.meta.url).resolve('tokenizers');
-  const child = spawn(process.execPath, ['-e', SCRIPT, library], {
-    stdio: ['pipe', 'ignore', 'ignore', 'pipe'],
-    // what reads a hostile file has no secrets to lose
-    env: { PATH: process.env.PATH ?? '' },
-    timeout: TIMEOUT_MS,
-    killSignal: 'SIGKILL',
-  });
-  let said = '';
-  child.stdio[3]?.on('data', (chunk) => {
-    if (said.length < MAX_MESSAGE_LENGTH) said += chunk;
-  });
-  // a child that dies early closes the pipe under our hands; its exit tells the reason
-  child.stdin?.on('error', () => {});
-  child.stdin?.end(json);
-  const [code, signal] = await new Promise<[number | null, NodeJS.Signals | null]>((resolve, reject) => {
-    child.once('error', reject);
-    child.once('close', (...exit) => resolve(exit));
+  const { code, isKilled, said } = await runChildScript({
+    script: SCRIPT,
+    library: createRequire(import.meta.url).resolve('tokenizers'),
+    input: json,
+    timeoutMs: TIMEOUT_MS,
+    mostBytes: MEBIBYTE,
   });
   if (code === 0) return undefined;
   if (said !== '') return said.slice(0, MAX_MESSAGE_LENGTH);
-  return signal === 'SIGKILL'
-    ? 'the tokenizers library does not come to an end with it'
-    : 'the tokenizers library breaks over it';
+  return isKilled ? 'the tokenizers library does not come to an end with it' : 'the tokenizers library breaks over it';
 }
