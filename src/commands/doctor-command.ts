@@ -5,7 +5,8 @@ import { finestExactRange } from '../runtime/quantization/exact-range.ts';
 import { measureRates } from '../runtime/quantization/matrix-rates.ts';
 import { describeRange } from '../runtime/quantization/quantize-rows.ts';
 import { runtimeVersion } from '../runtime/session.ts';
-import { MEBIBYTE } from '../storage/byte-size.ts';
+import { usableMemory } from '../runtime/usable-memory.ts';
+import { wholeMebibytes } from '../storage/byte-size.ts';
 import { readVersion } from '../version.ts';
 import { processorFeatures } from './processor-features.ts';
 import { textTable } from './text-table.ts';
@@ -18,7 +19,7 @@ export async function runDoctorCommand(): Promise<void> {
     ['GistQL', `${readVersion()}, Node ${process.versions.node}, onnxruntime-node ${runtimeVersion}`],
     ['processor', `${cpus()[0]?.model.trim() ?? 'unknown'}, ${availableParallelism()} for this process`],
     ['features', processorFeatures()?.join(' ') ?? 'this system does not say'],
-    ['memory', `${Math.round(totalmem() / MEBIBYTE)} MiB, of which ${availableMemory()} may be used`],
+    ['memory', `${wholeMebibytes(totalmem())}, of which ${wholeMebibytes(usableMemory())} may be used`],
     ['threads', `${threadCount} for each model (GISTQL_THREADS)`],
     ['8-bit weights', describeRange(range)],
     ['device', 'CPU; CUDA is not in this build'],
@@ -33,8 +34,4 @@ export async function runDoctorCommand(): Promise<void> {
     (int8 / float32).toFixed(2),
   ]);
   console.log(textTable([['rows', 'float32', 'int8', 'ratio'], ...rows], 0));
-}
-
-function availableMemory(): string {
-  return `${Math.round(Math.min(totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY) / MEBIBYTE)} MiB`;
 }

@@ -1,7 +1,7 @@
 /** How far an evaluation is. */
 import type { EvaluationSummary } from '../evaluation/runs/evaluation-summaries.ts';
 import { metricNames } from './evaluation-report.ts';
-import { duration, type ProgressViews, progressBar } from './progress-display.ts';
+import { type ProgressViews, paceText, progressBar } from './progress-display.ts';
 import { printable } from './text-table.ts';
 
 export interface RunProgress {
@@ -37,11 +37,8 @@ function progressBlock(progress: RunProgress): readonly string[] {
 }
 
 function counts({ samplesDone, samplesTotal, samplesBefore, elapsedMs }: RunProgress): string {
-  const scored = samplesDone - samplesBefore;
-  const share = `${samplesDone} of ${samplesTotal} samples`;
-  if (scored <= 0 || elapsedMs <= 0) return share;
-  const perSecond = (1000 * scored) / elapsedMs;
-  return `${share}, ${perSecond.toFixed(1)} a second, ${duration((samplesTotal - samplesDone) / perSecond)} left`;
+  const pace = { done: samplesDone, total: samplesTotal, before: samplesBefore, elapsedMs };
+  return `${samplesDone} of ${samplesTotal} samples${paceText(pace, (perSecond) => perSecond.toFixed(1))}`;
 }
 
 function meansOf(

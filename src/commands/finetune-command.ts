@@ -1,7 +1,5 @@
 /** `gistql finetune`: one training over the services that the server has, from the command line to its exit code. */
 import { cursorOf } from '../jobs/event-cursor.ts';
-import { modelIdOf } from '../runtime/models/model-source.ts';
-import type { LoadModelRequest } from '../runtime/models/served-model.ts';
 import { isOver } from '../storage/run-store.ts';
 import type { StoredTraining } from '../storage/training-rows.ts';
 import type { Trainings } from '../training/jobs/trainings.ts';
@@ -9,6 +7,7 @@ import type { TrainingPlan } from '../training/run/trainer-protocol.ts';
 import { CANCELLED, LEFT } from './exit-codes.ts';
 import { FINETUNE_USAGE, type FinetuneArguments, readFinetuneArguments } from './finetune-arguments.ts';
 import { formatTrainingReport, trainingObject, trainingViews } from './finetune-progress.ts';
+import { modelRequest } from './model-request.ts';
 import { type CommandParts, runCommand } from './run-command.ts';
 
 interface Command extends CommandParts<StoredTraining> {
@@ -50,20 +49,11 @@ async function start(command: Command): Promise<{ readonly trainings: Trainings;
     return { trainings, started: goesOn ? await trainings.resume(known.id) : known };
   }
   const { model, request, idempotencyKey } = asked.training;
-  const wanted = modelRequest(command, model);
+  const wanted = modelRequest('Expected --model', model, command.defaultModel);
   display.say(`Loads ${wanted.source}.`);
   const { id: modelId } = await services.models.load(wanted);
   const trainings = await services.trainings.open();
   return { trainings, started: await trainings.start({ ...request, modelId }, idempotencyKey) };
-}
-
-function modelRequest({ defaultModel }: Command, model: string | undefined): LoadModelRequest {
-  if (model === undefined || model === defaultModel.id) return defaultModel;
-  const id = modelIdOf(model);
-  if (id !== undefined) return { id, source: model };
-  throw new Error(
-    `Expected --model to be dir:NAME, embedded:NAME, hub:OWNER/NAME or ${defaultModel.id}, ${JSON.stringify(model)} came.`,
-  );
 }
 
 /** Shows how a run goes until it is over; undefined: it was left. */

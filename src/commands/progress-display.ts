@@ -70,6 +70,22 @@ export function progressBar(done: number, total: number): string {
   return `${'█'.repeat(full)}${'░'.repeat(BAR_WIDTH - full)}`;
 }
 
+interface Pace {
+  readonly done: number;
+  readonly total: number;
+  /** What was done before this process looked. */
+  readonly before: number;
+  /** Since it began to look. */
+  readonly elapsedMs: number;
+}
+
+/** How fast it goes and how long it will take; nothing before that can be told. `rate` shows what is done a second. */
+export function paceText({ done, total, before, elapsedMs }: Pace, rate: (perSecond: number) => string): string {
+  if (done <= before || elapsedMs <= 0) return '';
+  const perSecond = (1000 * (done - before)) / elapsedMs;
+  return `, ${rate(perSecond)} a second, ${duration((total - done) / perSecond)} left`;
+}
+
 export function duration(seconds: number): string {
   const whole = Math.ceil(seconds);
   return whole < 60 ? `${whole} s` : `${Math.floor(whole / 60)} min ${whole % 60} s`;

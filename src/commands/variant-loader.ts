@@ -2,10 +2,10 @@
 import type { Services } from '../context.ts';
 import type { Variant } from '../evaluation/comparison.ts';
 import type { AdapterChoice } from '../runtime/adapters/served-adapter.ts';
-import { modelIdOf } from '../runtime/models/model-source.ts';
 import type { LoadModelRequest, ServedModel } from '../runtime/models/served-model.ts';
 import type { Shot } from '../runtime/summarization.ts';
 import { isHubSource, parseHubSource } from '../storage/hub/hub-source.ts';
+import { modelRequest } from './model-request.ts';
 import type { AdapterSpec, VariantSpec } from './variant-spec.ts';
 
 type LoaderServices = Pick<Services, 'models' | 'adapters' | 'datasets'>;
@@ -72,12 +72,7 @@ export class VariantLoader {
   }
 
   private modelOf({ label, model }: VariantSpec): LoadModelRequest {
-    const { defaultModel } = this.options;
-    if (model === undefined || model === defaultModel.id) return defaultModel;
-    const id = modelIdOf(model);
-    if (id !== undefined) return { id, source: model };
-    const message = `Variant ${JSON.stringify(label)}: expected model to be dir:NAME, embedded:NAME, hub:OWNER/NAME or ${defaultModel.id}, ${JSON.stringify(model)} came.`;
-    throw new Error(message);
+    return modelRequest(`Variant ${JSON.stringify(label)}: expected model`, model, this.options.defaultModel);
   }
 
   private async loadAdapters(model: ServedModel, specs: readonly AdapterSpec[]): Promise<readonly AdapterChoice[]> {

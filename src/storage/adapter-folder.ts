@@ -6,8 +6,8 @@ import { readText } from './model-folder.ts';
 import { SafetensorsFile } from './safetensors.ts';
 import { quoted, StorageError } from './storage-error.ts';
 
-const CONFIG_FILE = 'adapter_config.json';
-const WEIGHTS_FILE = 'adapter_model.safetensors';
+export const ADAPTER_CONFIG_FILE = 'adapter_config.json';
+export const ADAPTER_WEIGHTS_FILE = 'adapter_model.safetensors';
 const PICKLE = /^adapter_model\.(bin|pt|pth|ckpt|pkl|pickle)$/;
 /** Published adapters have some hundreds. */
 const MAX_TENSORS = 20_000;
@@ -28,19 +28,22 @@ function countParsedKeys(value: unknown): number {
 }
 
 async function readConfig(folder: string): Promise<Readonly<Record<string, unknown>>> {
-  const text = await readText(folder, CONFIG_FILE);
+  const text = await readText(folder, ADAPTER_CONFIG_FILE);
   if (text === undefined)
     throw new StorageError(
       'invalid',
-      `Expected a file ${CONFIG_FILE}, there is none. Put in what PEFT's save_pretrained wrote.`,
+      `Expected a file ${ADAPTER_CONFIG_FILE}, there is none. Put in what PEFT's save_pretrained wrote.`,
     );
-  const json = parseJsonObject(text, CONFIG_FILE);
+  const json = parseJsonObject(text, ADAPTER_CONFIG_FILE);
   if (countKeys(text) === countParsedKeys(json)) return json;
-  throw new StorageError('invalid', `${CONFIG_FILE}: expected each key once, one comes twice. Leave one of them out.`);
+  throw new StorageError(
+    'invalid',
+    `${ADAPTER_CONFIG_FILE}: expected each key once, one comes twice. Leave one of them out.`,
+  );
 }
 
 async function openWeights(folder: string): Promise<SafetensorsFile> {
-  const path = await findFile(folder, WEIGHTS_FILE);
+  const path = await findFile(folder, ADAPTER_WEIGHTS_FILE);
   if (path === undefined) {
     const names = await readdir(folder).catch(() => []);
     const pickle = names.find((name) => PICKLE.test(name));
@@ -48,7 +51,7 @@ async function openWeights(folder: string): Promise<SafetensorsFile> {
       pickle === undefined
         ? "there is none. Put in what PEFT's save_pretrained wrote"
         : `the pickle ${quoted(pickle)} came, which can run code and is never opened. Convert it to safetensors`;
-    throw new StorageError('invalid', `Expected a file ${WEIGHTS_FILE}, ${came}.`);
+    throw new StorageError('invalid', `Expected a file ${ADAPTER_WEIGHTS_FILE}, ${came}.`);
   }
   const file = await SafetensorsFile.open(path, MAX_HEADER_BYTES);
   const count = file.tensors.size;
@@ -56,7 +59,7 @@ async function openWeights(folder: string): Promise<SafetensorsFile> {
   await file.close();
   throw new StorageError(
     'invalid',
-    `${WEIGHTS_FILE}: expected at most ${MAX_TENSORS} tensors, ${count} came. Save the adapter alone, without the model.`,
+    `${ADAPTER_WEIGHTS_FILE}: expected at most ${MAX_TENSORS} tensors, ${count} came. Save the adapter alone, without the model.`,
   );
 }
 

@@ -5,28 +5,28 @@ import { BoundedFile, decodeText, findFile, isInside, isObject, parseJsonObject 
 import { MEBIBYTE } from './byte-size.ts';
 import { SafetensorsFile } from './safetensors.ts';
 import type { TensorInfo } from './safetensors-header.ts';
-import { quoted, StorageError } from './storage-error.ts';
+import { listed, quoted, StorageError } from './storage-error.ts';
 
 const SAFE_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
+export const WEIGHTS_FILE = 'model.safetensors';
+export const WEIGHTS_INDEX = 'model.safetensors.index.json';
 const SIZE_BOUNDS: Readonly<Record<string, number>> = {
   'tokenizer.json': 64 * MEBIBYTE,
-  'model.safetensors.index.json': 16 * MEBIBYTE,
+  [WEIGHTS_INDEX]: 16 * MEBIBYTE,
 };
-const WEIGHTS_FILE = 'model.safetensors';
-const WEIGHTS_INDEX = 'model.safetensors.index.json';
 const WEIGHTS_EXTENSION = '.safetensors';
 const GGUF_EXTENSION = '.gguf';
-const PICKLE = /\.(bin|pt|pth|ckpt|pkl|pickle)$/;
+/** Files that can run code when they are opened. */
+export const PICKLE = /\.(bin|pt|pth|ckpt|pkl|pickle)$/;
 /** Every shard holds an open file; the largest published models have some two hundred. */
-const MAX_SHARDS = 512;
-/** How many folders a message lists. */
-const LISTED_FOLDERS = 10;
+export const MAX_SHARDS = 512;
+/** How many files a message lists. */
+const LISTED_FILES = 10;
 
 async function listFolders(root: string): Promise<string> {
   const entries = await readdir(root, { withFileTypes: true }).catch(() => []);
   const names = entries.filter((entry) => entry.isDirectory() && SAFE_NAME.test(entry.name)).map(({ name }) => name);
-  const more = names.length > LISTED_FOLDERS ? ', …' : '';
-  return names.length === 0 ? 'none' : `${names.sort().slice(0, LISTED_FOLDERS).join(', ')}${more}`;
+  return names.length === 0 ? 'none' : listed(names.sort());
 }
 
 /**
@@ -103,10 +103,9 @@ export async function findGguf(folder: string): Promise<string | undefined> {
   const [name] = names;
   if (name === undefined) return undefined;
   if (names.length === 1) return findFile(folder, name);
-  const listed = names.slice(0, LISTED_FOLDERS).join(', ');
   throw new StorageError(
     'invalid',
-    `Expected one ${GGUF_EXTENSION} file in the folder, ${names.length} came (${listed}). Keep one of them there.`,
+    `Expected one ${GGUF_EXTENSION} file in the folder, ${names.length} came (${names.slice(0, LISTED_FILES).join(', ')}). Keep one of them there.`,
   );
 }
 

@@ -19,6 +19,8 @@ export class TakenError extends StorageError {
   }
 }
 
+/** How many names a message lists. */
+const LISTED_NAMES = 10;
 const QUOTED_LENGTH = 80;
 const QUOTED_ITEMS = 8;
 
@@ -34,4 +36,9 @@ export function quoted(value: unknown): string {
   }
   if (typeof value === 'object' && value !== null) return 'an object';
   return value === undefined ? 'nothing' : String(value);
+}
+
+/** The first few of many names. */
+export function listed(names: readonly string[]): string {
+  return `${names.slice(0, LISTED_NAMES).join(', ')}${names.length > LISTED_NAMES ? ', …' : ''}`;
 }

@@ -17,8 +17,8 @@ async function syncFolder(folder: string): Promise<void> {
   }
 }
 
-/** Gives a file that is whole and synced its name, for good. */
-export async function publishFile(temporary: string, path: string): Promise<void> {
+/** Gives a file or folder that is whole and synced its name, for good. */
+export async function publish(temporary: string, path: string): Promise<void> {
   await rename(temporary, path);
   await syncFolder(dirname(path));
 }
@@ -34,13 +34,12 @@ export async function writeWholeFile(path: string, write: (handle: FileHandle) =
     } finally {
       await handle.close();
     }
-    await rename(temporary, path);
+    await publish(temporary, path);
   } catch (error) {
     // what went wrong first is what is told
     await rm(temporary, { force: true }).catch(() => {});
     throw error;
   }
-  await syncFolder(dirname(path));
 }
 
 /** Makes a folder that `fill` writes whole files into. Rejects when something is in its place. */
@@ -51,10 +50,9 @@ export async function writeWholeFolder(path: string, fill: (folder: string) => P
   try {
     await fill(temporary);
     await syncFolder(temporary);
-    await rename(temporary, path);
+    await publish(temporary, path);
   } catch (error) {
     await rm(temporary, { recursive: true, force: true });
     throw error;
   }
-  await syncFolder(dirname(path));
 }

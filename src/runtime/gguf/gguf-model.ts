@@ -50,7 +50,7 @@ export class GgufModel {
    * then the model needs a tokenizer.json beside the file.
    */
   tokenizerJson(): string {
-    return ggufTokenizerJson(this.fields, this.file.tensors.get('token_embd.weight')?.shape[0] ?? 0);
+    return ggufTokenizerJson(this.fields, this.info(EMBEDDINGS)?.shape[0] ?? 0);
   }
 
   /** Hugging Face's names of the tensors. */

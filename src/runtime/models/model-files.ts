@@ -1,7 +1,6 @@
 /** The small files of a model folder: what the serving thread needs before a worker reads the weights. */
-import { totalmem } from 'node:os';
 import { isObject, parseJsonObject } from '../../storage/bounded-file.ts';
-import { MEBIBYTE } from '../../storage/byte-size.ts';
+import { wholeMebibytes } from '../../storage/byte-size.ts';
 import { isHubSource } from '../../storage/hub/hub-source.ts';
 import { findGguf, readJson, readText, resolveFolder } from '../../storage/model-folder.ts';
 import { quoted, StorageError } from '../../storage/storage-error.ts';
@@ -10,6 +9,7 @@ import { GgufModel } from '../gguf/gguf-model.ts';
 import { findHubFolder } from '../hub-sources.ts';
 import { type ChatFrame, readChatFrame } from '../prompts/chat-template.ts';
 import type { SpecialTokens } from '../tokenizer/hugging-face-tokenizer.ts';
+import { usableMemory } from '../usable-memory.ts';
 import type { JsonObject } from './config-fields.ts';
 import type { GenerationDefaults, ModelConfig } from './model-config.ts';
 import { leastParameterCount } from './model-modules.ts';
@@ -171,12 +171,8 @@ function missing(source: string, file: string): never {
 /** Refuses sizes that no weights could fill here: each alone may be in range, their product is what gets allocated. */
 function checkMemory(config: ModelConfig): void {
   const needed = leastParameterCount(config) * FLOAT_BYTES;
-  const available = Math.min(totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY);
+  const available = usableMemory();
   if (needed <= available) return;
-  const message = `config.json: expected sizes that fit ${mebibytes(available)} of memory, its weights take ${mebibytes(needed)} as float32.`;
+  const message = `config.json: expected sizes that fit ${wholeMebibytes(available)} of memory, its weights take ${wholeMebibytes(needed)} as float32.`;
   throw new RuntimeError('INVALID_MODEL', message);
-}
-
-function mebibytes(bytes: number): string {
-  return `${Math.round(bytes / MEBIBYTE)} MiB`;
 }

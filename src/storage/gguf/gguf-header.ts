@@ -38,7 +38,6 @@ interface GgufTensor extends GgufTensorInfo {
 }
 
 export interface GgufHeader {
-  readonly version: number;
   readonly metadata: ReadonlyMap<string, GgufValue>;
   readonly tensors: ReadonlyMap<string, GgufTensor>;
 }
@@ -55,20 +54,20 @@ class HeaderParser {
   }
 
   async parse(): Promise<GgufHeader> {
-    const version = await this.version();
+    await this.checkVersion();
     const tensorCount = await this.count('tensors', LEAST_TENSOR_BYTES);
     const metadataCount = await this.count('metadata entries', LEAST_METADATA_BYTES);
     const metadata = await this.metadata(metadataCount);
     const alignment = this.alignment(metadata);
     const tensors = await this.tensors(tensorCount);
-    return { version, metadata, tensors: this.place(tensors, alignment) };
+    return { metadata, tensors: this.place(tensors, alignment) };
   }
 
-  private async version(): Promise<number> {
+  private async checkVersion(): Promise<void> {
     const magic = await this.cursor.uint32();
     if (magic !== MAGIC) this.bad('expected a GGUF file, which begins with the letters GGUF; other bytes came');
     const version = await this.cursor.uint32();
-    if (VERSIONS.includes(version)) return version;
+    if (VERSIONS.includes(version)) return;
     if (version % 2 ** 16 === 0) return this.bad('expected a little-endian file, a big-endian one came. Convert it');
     return this.bad(`expected GGUF version ${VERSIONS.join(' or ')}, version ${version} came. Convert the model again`);
   }

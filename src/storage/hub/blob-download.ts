@@ -7,7 +7,7 @@ import { createReadStream } from 'node:fs';
 import { type FileHandle, mkdir, open, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MEBIBYTE } from '../byte-size.ts';
-import { publishFile } from '../whole-files.ts';
+import { publish } from '../whole-files.ts';
 import type { HubClient, HubFile } from './hub-client.ts';
 import { HubError } from './hub-error.ts';
 import { retrying } from './hub-retry.ts';
@@ -83,7 +83,7 @@ class BlobDownload {
       await retrying({ clock, signal }, (again) => this.attempt(handle, again));
       if (this.hash.digest('hex') === this.file.digest) {
         await handle.sync();
-        await publishFile(path, join(blobs, this.file.digest));
+        await publish(path, join(blobs, this.file.digest));
         return true;
       }
     } catch (error) {

@@ -5,7 +5,7 @@ import { quoted, StorageError } from '../storage-error.ts';
 import { HubError } from './hub-error.ts';
 import type { HubAnswer, HubHttp, HubRequest } from './hub-http.ts';
 import { checkComeBack, retrying } from './hub-retry.ts';
-import { type HubSource, isCommit, isFileName } from './hub-source.ts';
+import { type HubSource, isCommit, isDigest, isFileName, repoPath } from './hub-source.ts';
 
 /** A repository at one commit. */
 export interface HubListing {
@@ -29,7 +29,6 @@ interface ClientOptions {
 
 const MOST_LISTING_BYTES = 32 * MEBIBYTE;
 const MOST_NAMES = 10_000;
-const DIGEST = /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/;
 const COMMIT_HEADER = 'x-repo-commit';
 /** The hub sends on to a store, or to another path of its own; an answer with these says all before. */
 const OF_A_FILE = [COMMIT_HEADER, 'x-linked-etag', 'x-linked-size'];
@@ -47,11 +46,12 @@ export class HubClient {
   ) {}
 
   /** Finds the commit of the source's revision, and what is in it. */
-  listing({ signal, attempts }: ClientOptions): Promise<HubListing> {
+  listing(options: ClientOptions): Promise<HubListing> {
     const { repo, revision, type } = this.source;
     const what = `${repo}@${revision}`;
     const path = `/api/${type}s/${repo}/revision/${encodeURIComponent(revision)}`;
-    return this.retrying({ signal, ...(attempts === undefined ? {} : { attempts }) }, async () => {
+    const { signal } = options;
+    return this.retrying(options, async () => {
       const answer = await this.http.send({ method: 'GET', path, signal });
       if (answer.status === NOT_FOUND) throw await this.missing(answer, signal);
       await this.check(answer, what);
@@ -60,7 +60,7 @@ export class HubClient {
   }
 
   /** What a file of a commit is, without its bytes. */
-  file(commit: string, name: string, { signal }: ClientOptions): Promise<HubFile> {
+  file(commit: string, name: string, { signal }: Pick<ClientOptions, 'signal'>): Promise<HubFile> {
     const what = `${name} of ${this.source.repo}`;
     return this.retrying({ signal }, async () => {
       const request = { method: 'HEAD', path: this.pathOf(commit, name), endsWith: OF_A_FILE, signal } as const;
@@ -77,7 +77,7 @@ export class HubClient {
     commit: string,
     file: HubFile,
     offset: number,
-    { signal }: ClientOptions,
+    { signal }: Pick<ClientOptions, 'signal'>,
   ): Promise<{ readonly offset: number; readonly pieces: AsyncGenerator<Uint8Array> }> {
     const what = `${file.name} of ${this.source.repo}`;
     const range: HubRequest['headers'] =
@@ -103,8 +103,7 @@ export class HubClient {
 
   /** What a person may do about a repository that is closed to them. */
   private async denied({ status, headers }: HubAnswer, what: string): Promise<HubError> {
-    const { repo, type } = this.source;
-    const page = `${this.http.endpoint}/${type === 'dataset' ? 'datasets/' : ''}${repo}`;
+    const page = `${this.http.endpoint}/${repoPath(this.source)}`;
     const came = `Expected ${what} to be open to this server, the hub says no (status ${status}).`;
     if (headers.get('x-error-code') === 'GatedRepo') {
       return new HubError('denied', `${came} Accept its terms at ${page} and set HF_TOKEN to a token of that account.`);
@@ -148,8 +147,7 @@ export class HubClient {
   }
 
   private pathOf(commit: string, name: string): string {
-    const { repo, type } = this.source;
-    return `/${type === 'dataset' ? 'datasets/' : ''}${repo}/resolve/${commit}/${encodeURIComponent(name)}`;
+    return `/${repoPath(this.source)}/resolve/${commit}/${encodeURIComponent(name)}`;
   }
 
   private retrying<T>(options: ClientOptions, work: () => Promise<T>): Promise<T> {
@@ -207,7 +205,7 @@ function parseFile(
   if (headers.get(COMMIT_HEADER) !== commit) throw notTheHub(what, `the commit ${commit} (X-Repo-Commit)`);
   const tag = headers.get('x-linked-etag') ?? headers.get('etag') ?? '';
   const digest = tag.replace(/^W\//, '').replaceAll('"', '');
-  if (!DIGEST.test(digest)) throw notTheHub(what, 'a digest (ETag)');
+  if (!isDigest(digest)) throw notTheHub(what, 'a digest (ETag)');
   const size = headers.get('x-linked-size') ?? (isElsewhere ? null : headers.get('content-length'));
   const bytes = /^\d{1,15}$/.test(size ?? '') ? Number(size) : undefined;
   if (bytes === undefined) throw notTheHub(what, 'a size (Content-Length)');

@@ -1,7 +1,7 @@
 /** What the cache alone says of a source. */
 import { isObject } from '../bounded-file.ts';
-import { readJson } from '../model-folder.ts';
-import { quoted, StorageError } from '../storage-error.ts';
+import { MAX_SHARDS, readJson } from '../model-folder.ts';
+import { listed, quoted, StorageError } from '../storage-error.ts';
 import type { HubListing } from './hub-client.ts';
 import { HubError } from './hub-error.ts';
 import { formatHubSource, type HubKind, type HubSource, isFileName, parseHubSource } from './hub-source.ts';
@@ -32,10 +32,7 @@ export interface CachedRepo {
   readonly kind: HubKind | undefined;
 }
 
-const MOST_SHARDS = 512;
 const SHARD = /\.safetensors$/;
-/** How many names a message lists. */
-const LISTED_NAMES = 10;
 
 /** Of files that are all here. Where one is named, its rivals are not in the folder. */
 export async function toSnapshot(
@@ -111,14 +108,10 @@ export async function shardsOf(folder: string, { index }: FileChoice, { repo }: 
   const map = json?.weight_map;
   const shards = new Set(isObject(map) ? Object.values(map) : []);
   const bad = [...shards].find((name) => typeof name !== 'string' || !isFileName(name) || !SHARD.test(name));
-  if (bad === undefined && shards.size > 0 && shards.size <= MOST_SHARDS) return [...(shards as Set<string>)].sort();
+  if (bad === undefined && shards.size > 0 && shards.size <= MAX_SHARDS) return [...(shards as Set<string>)].sort();
   const came = bad === undefined ? `${shards.size} of them` : quoted(bad);
   throw new HubError(
     'invalid',
-    `${repo}: expected the weight_map of ${index} to name 1 to ${MOST_SHARDS} *.safetensors beside it, ${came} came.`,
+    `${repo}: expected the weight_map of ${index} to name 1 to ${MAX_SHARDS} *.safetensors beside it, ${came} came.`,
   );
-}
-
-function listed(names: readonly string[]): string {
-  return `${names.slice(0, LISTED_NAMES).join(', ')}${names.length > LISTED_NAMES ? ', …' : ''}`;
 }

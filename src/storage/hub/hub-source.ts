@@ -27,6 +27,7 @@ const REVISION = /^[A-Za-z0-9_+-][A-Za-z0-9._+-]*(?:\/[A-Za-z0-9_+-][A-Za-z0-9._
 const MOST_REVISION_LENGTH = 128;
 const FILE = /^[A-Za-z0-9_][A-Za-z0-9._+-]{0,199}$/;
 const COMMIT = /^[0-9a-f]{40}$/;
+const DIGEST = /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/;
 const DEFAULT_REVISION = 'main';
 
 export function isHubSource(source: string): boolean {
@@ -36,6 +37,16 @@ export function isHubSource(source: string): boolean {
 /** Whether a revision names one state of a repository for ever. */
 export function isCommit(revision: string): boolean {
   return COMMIT.test(revision);
+}
+
+/** Whether it is the digest of a file, which is the name of its blob. */
+export function isDigest(text: string): boolean {
+  return DIGEST.test(text);
+}
+
+/** A repository in the hub's addresses. */
+export function repoPath({ type, repo }: Pick<HubSource, 'type' | 'repo'>): string {
+  return type === 'dataset' ? `datasets/${repo}` : repo;
 }
 
 /** Whether a file of a repository may be named, and kept under its name: files of folders within it are never needed. */
@@ -64,8 +75,9 @@ export function parseHubSource(source: string, kind?: HubKind): HubSource {
 }
 
 /** What parseHubSource reads back as the same. */
-export function formatHubSource({ type, repo, revision, file }: HubSource): string {
-  return `${PREFIX}${type === 'dataset' ? 'datasets/' : ''}${repo}@${revision}${file === undefined ? '' : `#${file}`}`;
+export function formatHubSource(source: HubSource): string {
+  const { revision, file } = source;
+  return `${PREFIX}${repoPath(source)}@${revision}${file === undefined ? '' : `#${file}`}`;
 }
 
 export function withArticle(kind: HubKind): string {

@@ -1,9 +1,8 @@
 /** Where the files of a snapshot may lie: Hugging Face's cache has each under its digest, and links to it by name. */
 import { basename, dirname, join } from 'node:path';
+import { isCommit, isDigest } from './hub-source.ts';
 
 const REPOSITORY = /^(?:models|datasets)--[^/\\]+$/;
-const COMMIT = /^[0-9a-f]{40}$/;
-const DIGEST = /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/;
 
 /**
  * Whether `root` is the folder of a snapshot, or a view of one (RepoCache), and `path` a blob of its own repository, or
@@ -13,16 +12,16 @@ const DIGEST = /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/;
 export function isBlobOfSnapshot(root: string, path: string): boolean {
   const repository = repositoryOf(root);
   const digest = basename(path);
-  if (repository === undefined || !DIGEST.test(digest)) return false;
+  if (repository === undefined || !isDigest(digest)) return false;
   const shared = join(dirname(repository), 'blobs', digest.slice(0, 2));
   return dirname(path) === join(repository, 'blobs') || dirname(path) === shared;
 }
 
 /** The repository's folder: `root` is its `snapshots/COMMIT` or its `.gistql/COMMIT/FILE`. */
 function repositoryOf(root: string): string | undefined {
-  const isSnapshot = COMMIT.test(basename(root));
+  const isSnapshot = isCommit(basename(root));
   const commit = isSnapshot ? root : dirname(root);
   const parent = dirname(commit);
-  const isFine = COMMIT.test(basename(commit)) && basename(parent) === (isSnapshot ? 'snapshots' : '.gistql');
+  const isFine = isCommit(basename(commit)) && basename(parent) === (isSnapshot ? 'snapshots' : '.gistql');
   return isFine && REPOSITORY.test(basename(dirname(parent))) ? dirname(parent) : undefined;
 }

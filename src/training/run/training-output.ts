@@ -3,16 +3,15 @@ import { type FileHandle, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { RuntimeError } from '../../runtime/errors.ts';
 import { moduleEndings } from '../../runtime/models/linear-module.ts';
+import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE } from '../../storage/adapter-folder.ts';
 import { findFile } from '../../storage/bounded-file.ts';
 import { isHubSource, parseHubSource } from '../../storage/hub/hub-source.ts';
-import { readJson } from '../../storage/model-folder.ts';
+import { readJson, WEIGHTS_FILE } from '../../storage/model-folder.ts';
 import { SafetensorsFile, type TensorToWrite, writeSafetensors } from '../../storage/safetensors.ts';
 import { writeWholeFile, writeWholeFolder } from '../../storage/whole-files.ts';
 import type { TrainedModel } from './trained-model.ts';
 import type { LoraSettings, TrainingPlan } from './trainer-protocol.ts';
 
-const ADAPTER_WEIGHTS = 'adapter_model.safetensors';
-const MODEL_WEIGHTS = 'model.safetensors';
 /** Files of a model that stay as they are. */
 const COPIED = [
   'tokenizer.json',
@@ -29,7 +28,7 @@ const COPIED = [
 const PLAN = 'gistql_plan';
 
 function weightsName(plan: TrainingPlan): string {
-  return plan.lora === null ? MODEL_WEIGHTS : ADAPTER_WEIGHTS;
+  return plan.lora === null ? WEIGHTS_FILE : ADAPTER_WEIGHTS_FILE;
 }
 
 /**
@@ -64,7 +63,7 @@ export async function writeOutput(
   for (const [name, data] of model.trained) tensors.set(name, { shape: model.shapes.get(name) ?? [], data });
   await writeWholeFolder(folder, async (unfinished) => {
     if (plan.lora === null) await writeModelFiles(unfinished, model, plan);
-    else await writeJson(join(unfinished, 'adapter_config.json'), adapterConfig(plan, plan.lora, model));
+    else await writeJson(join(unfinished, ADAPTER_CONFIG_FILE), adapterConfig(plan, plan.lora, model));
     await writeSafetensors(join(unfinished, weightsName(plan)), tensors, { format: 'pt', [PLAN]: fingerprint });
   });
 }
