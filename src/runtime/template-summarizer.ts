@@ -3,6 +3,7 @@ import { DEFAULT_MAX_NEW_TOKENS } from './decoding/parse-sampling-params.ts';
 import type { DecodingOptions } from './decoding/sampling-params.ts';
 import type { ModelDirectory, ServedModel } from './models/served-model.ts';
 import { fitDialogue } from './prompts/fit-dialogue.ts';
+import { roomForSource, roomForTarget } from './prompts/prompt-room.ts';
 import { DEFAULT_TEMPLATE_ID, fillFrame, findTemplate, framePrompt, promptTemplates } from './prompts/templates.ts';
 import type { Prompt, PromptRequest, PromptTemplate, Summarizer, Summary, SummaryRequest } from './summarization.ts';
 import type {
@@ -77,12 +78,8 @@ export class TemplateSummarizer implements Summarizer {
 
 /** Tokens that a prompt which may be cut is cut to: where it shares positions with the answer, it leaves it those asked for. */
 function roomForPrompt({ config, generationDefaults }: ServedModel, decoding: DecodingOptions): number {
-  if (config.family === 't5') return config.maxInputTokens;
-  const { maxNewTokens = DEFAULT_MAX_NEW_TOKENS } = generationDefaults;
-  const wanted = decoding.maxNewTokens ?? maxNewTokens ?? DEFAULT_MAX_NEW_TOKENS;
-  // half of them at the most: an answer about nothing is none
-  const left = config.contextLength - Math.min(wanted, config.contextLength >> 1);
-  return Math.min(config.maxInputTokens, left);
+  const wanted = decoding.maxNewTokens ?? generationDefaults.maxNewTokens ?? DEFAULT_MAX_NEW_TOKENS;
+  return roomForSource(config, config.maxInputTokens, roomForTarget(config, wanted));
 }
 
 function toSummary(generation: TextGeneration, truncated: boolean): Summary {

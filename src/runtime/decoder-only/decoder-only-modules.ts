@@ -1,5 +1,5 @@
 /** The modules of a GPT-2 or a Llama by their paths, as PEFT sees them: the linear ones take adapters, the others do not. */
-import { HEAD_PATH, holdersOf, type LinearModule } from '../models/linear-module.ts';
+import { HEAD_PATH, type LinearModule, pathsBeside } from '../models/linear-module.ts';
 import type { DecoderOnlyConfig } from '../models/model-config.ts';
 import { decoderOnlyTensorShapes } from './decoder-only-tensors.ts';
 
@@ -29,18 +29,13 @@ export function decoderOnlyLinearModules(config: DecoderOnlyConfig): readonly Li
 
 /** Returns the paths of everything else that has a path: embeddings, norms, activations, and what holds other modules. */
 export function decoderOnlyOtherModules(config: DecoderOnlyConfig): ReadonlySet<string> {
-  const linear = new Set(decoderOnlyLinearModules(config).map(({ path }) => path));
   const { model, ...inside } = EMPTY_MODULES[config.family];
-  const others = new Set<string>(model);
-  for (const name of decoderOnlyTensorShapes(config).keys()) {
-    const path = name.replace(/\.(weight|bias)$/, '');
-    if (!linear.has(path)) others.add(path);
-    for (const holder of holdersOf(path)) {
-      others.add(holder);
-      for (const [ending, names] of Object.entries(inside)) {
-        if (holder.endsWith(ending)) for (const empty of names) others.add(`${holder}.${empty}`);
-      }
-    }
-  }
+  const names = decoderOnlyTensorShapes(config).keys();
+  const others = pathsBeside(decoderOnlyLinearModules(config), names, (holder) =>
+    Object.entries<readonly string[]>(inside).flatMap(([ending, empty]) =>
+      holder.endsWith(ending) ? empty.map((name) => `${holder}.${name}`) : [],
+    ),
+  );
+  for (const path of model) others.add(path);
   return others;
 }

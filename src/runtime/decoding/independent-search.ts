@@ -95,10 +95,14 @@ export class IndependentSearch implements DecodingStrategy {
     invariant(rowScores !== undefined && needs !== undefined && edits !== undefined, 'scores come for every row');
     const chosen = this.params.doSample
       ? this.sample(row, rowScores, needs, edits)
-      : candidatesOf(rowScores, needs, edits, this.params.repetitionPenalty, (logit) => logit)[0];
-    // when every token is banned, the model's own first choice is as good as any, and the limit still ends the row
+      : this.sorted(rowScores, needs, edits)[0];
+    // when every token is banned, the model's own first choice stands, and the limit still ends the row
     const { id, logit } = chosen ?? { id: rowScores.topIds[0] as number, logit: rowScores.topLogits[0] as number };
     return recordToken(id, logit, rowScores, this.params.topLogprobs);
+  }
+
+  private sorted(scores: RowScores, needs: RowNeeds, edits: RowEdits): Candidate[] {
+    return candidatesOf(scores, needs, edits, this.params.repetitionPenalty, (logit) => logit);
   }
 
   /** Inverts the cumulative distribution at the draw of this sequence and step. */
@@ -108,7 +112,7 @@ export class IndependentSearch implements DecodingStrategy {
     const { candidates, restWeight } =
       scores.logits !== undefined && hasReach(params)
         ? likelyCandidates(scores.logits, edits, params.repetitionPenalty, params, draw)
-        : { candidates: candidatesOf(scores, needs, edits, params.repetitionPenalty, (logit) => logit), restWeight: 0 };
+        : { candidates: this.sorted(scores, needs, edits), restWeight: 0 };
     const kept = warp(candidates, params, 1, restWeight);
     const isNarrowed = params.topP < 1 || params.minP > 0;
     const probabilities = probabilitiesOf(kept, isNarrowed ? 0 : restWeight);

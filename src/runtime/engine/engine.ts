@@ -27,7 +27,7 @@ export interface EngineEvents {
 export interface EngineOptions extends SchedulerOptions {
   /** `history` as in StrategyContext. */
   readonly createStrategy: (params: SamplingParams, history: readonly number[]) => DecodingStrategy;
-  /** Bytes that keys and values may take: who does not fit beside those that run waits for them. Default: any number. */
+  /** Bytes that keys and values may take: who does not fit beside those that run waits for them. Default: no limit. */
   readonly cacheBytes?: number;
   /** Milliseconds of a monotonic clock. */
   readonly now: () => number;

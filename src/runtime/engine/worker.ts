@@ -1,11 +1,11 @@
 /** The inference worker's thread: loads one model, then runs its engine until it is told to close. */
-import { totalmem } from 'node:os';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { createStrategy } from '../decoding/create-strategy.ts';
 import { invariant } from '../errors.ts';
 import { loadRunner } from '../models/load-runner.ts';
 import { TextTail } from '../tokenizer/text-tail.ts';
 import { toTransfer } from '../transfer-error.ts';
+import { usableMemory } from '../usable-memory.ts';
 import { Engine } from './engine.ts';
 import type { ModelRunner } from './model-runner.ts';
 import type { FromWorker, ToWorker, WorkerSetup } from './worker-messages.ts';
@@ -16,10 +16,6 @@ const setup = workerData as WorkerSetup;
 
 /** Of the memory there is, keys and values of a model may take one part in so many. */
 const CACHE_SHARE = 4;
-
-function memoryLimit(): number {
-  return Math.min(totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY);
-}
 
 function send(message: FromWorker): void {
   port?.postMessage(message);
@@ -37,7 +33,7 @@ function createEngine(runner: ModelRunner): Engine {
     {
       ...setup.scheduler,
       createStrategy: (params, history) => createStrategy(params, { ...context, history }),
-      cacheBytes: memoryLimit() / CACHE_SHARE,
+      cacheBytes: usableMemory() / CACHE_SHARE,
       now: () => performance.now(),
     },
     {

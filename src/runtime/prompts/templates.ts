@@ -84,6 +84,6 @@ export function framePrompt(
 }
 
 /** A cue that ends in a word or a colon is followed by a space, as a reader would write it. */
-function spaced(cue: string, summary: string): string {
+export function spaced(cue: string, summary: string): string {
   return /\s$/.test(cue) || cue === '' ? summary : ` ${summary}`;
 }

@@ -79,21 +79,18 @@ export function roundingNorms(matrix: Float32Array, size: number, { weights, sca
   const rowCount = scales.length;
   const errorNorms = new Float32Array(rowCount);
   const norms = new Float32Array(rowCount);
-  for (let block = 0; block < rowCount; block += BLOCK) {
-    const end = Math.min(block + BLOCK, rowCount);
-    for (let row = block; row < end; row++) {
-      const scale = scales[row] as number;
-      let [error, norm, quantized] = [0, 0, 0];
-      for (let column = 0; column < size; column++) {
-        const weight = matrix[row * size + column] as number;
-        const rounded = (weights[column * rowCount + row] as number) * scale;
-        error += (weight - rounded) ** 2;
-        norm += weight ** 2;
-        quantized += rounded ** 2;
-      }
-      errorNorms[row] = Math.sqrt(error);
-      norms[row] = Math.sqrt(Math.max(norm, quantized));
+  for (let row = 0; row < rowCount; row++) {
+    const scale = scales[row] as number;
+    let [error, norm, quantized] = [0, 0, 0];
+    for (let column = 0; column < size; column++) {
+      const weight = matrix[row * size + column] as number;
+      const rounded = (weights[column * rowCount + row] as number) * scale;
+      error += (weight - rounded) ** 2;
+      norm += weight ** 2;
+      quantized += rounded ** 2;
     }
+    errorNorms[row] = Math.sqrt(error);
+    norms[row] = Math.sqrt(Math.max(norm, quantized));
   }
   return { errorNorms, norms };
 }

@@ -114,16 +114,17 @@ export class T5Layers {
     return graph.node('Unsqueeze', [graph.node('Transpose', [gathered], { perm: [2, 0, 1] }), graph.integers(0)]);
   }
 
-  /** Embedded sources [b, s, d] → states [b, s, d]. `onBlock` is called after each block. */
-  encode(embeddings: Value, bias: Value, onBlock: () => void = () => {}): Value {
+  /** Embedded sources [b, s, d] → states [b, s, d]. `around` runs what builds a block. */
+  encode(embeddings: Value, bias: Value, around: (build: () => Stream) => Stream = (build) => build()): Value {
     const { config, graph } = this;
     let stream: Stream = { sum: embeddings, pending: undefined };
     for (let index = 0; index < config.encoderLayerCount; index++) {
       const path = `encoder.block.${index}.layer`;
-      stream = graph.scope(`encoder/${index}`, () =>
-        this.feedForward(`${path}.1`, this.selfAttention(`${path}.0`, stream, bias)),
+      stream = around(() =>
+        graph.scope(`encoder/${index}`, () =>
+          this.feedForward(`${path}.1`, this.selfAttention(`${path}.0`, stream, bias)),
+        ),
       );
-      onBlock();
     }
     return this.finish('encoder', stream);
   }

@@ -1,5 +1,5 @@
 /** The modules of a T5 by their paths, as PEFT sees them: the linear ones take adapters, the others do not. */
-import { HEAD_PATH, holdersOf, type LinearModule } from '../models/linear-module.ts';
+import { HEAD_PATH, type LinearModule, pathsBeside } from '../models/linear-module.ts';
 import type { T5Config } from '../models/model-config.ts';
 import { t5TensorShapes } from './t5-tensors.ts';
 
@@ -24,17 +24,12 @@ export function t5LinearModules(config: T5Config): readonly LinearModule[] {
 
 /** Returns the paths of everything else that has a path: embeddings, norms, activations, and what holds other modules. */
 export function t5OtherModules(config: T5Config): ReadonlySet<string> {
-  const linear = new Set(t5LinearModules(config).map(({ path }) => path));
-  const others = new Set(['encoder.embed_tokens', 'encoder.dropout', 'decoder.embed_tokens', 'decoder.dropout']);
-  for (const name of t5TensorShapes(config).keys()) {
-    const path = pathOf(name);
-    if (!linear.has(path)) others.add(path);
-    for (const holder of holdersOf(path)) {
-      others.add(holder);
-      if (holder.endsWith('.DenseReluDense')) others.add(`${holder}.act`).add(`${holder}.dropout`);
-      if (/\.layer\.\d+$/.test(holder)) others.add(`${holder}.dropout`);
-    }
-  }
+  const names = t5TensorShapes(config).keys();
+  const others = pathsBeside(t5LinearModules(config), names, (holder) => [
+    ...(holder.endsWith('.DenseReluDense') ? [`${holder}.act`, `${holder}.dropout`] : []),
+    ...(/\.layer\.\d+$/.test(holder) ? [`${holder}.dropout`] : []),
+  ]);
+  for (const stack of ['encoder', 'decoder']) others.add(`${stack}.embed_tokens`).add(`${stack}.dropout`);
   return others;
 }
 

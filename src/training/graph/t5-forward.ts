@@ -44,15 +44,10 @@ class T5Writer {
 
   /** [b, s, d] */
   encode(embeddings: Value): Value {
-    const { graph, layers, sourceMask } = this;
+    const { graph, layers, sourceMask, blocks } = this;
     const relative = layers.relativeBias('encoder', graph.input('source_buckets', 'int32', ['source', 'source']));
     const bias = graph.node('Add', [relative, sourceMask]);
-    let from = graph.recorded.nodes.length;
-    return layers.encode(embeddings, bias, () => {
-      const to = graph.recorded.nodes.length;
-      this.blocks.ranges.push({ from, to });
-      from = to;
-    });
+    return layers.encode(embeddings, bias, (build) => blocks.block(build));
   }
 
   /** [b, t, d] */

@@ -1,15 +1,14 @@
 /** From what is asked to a plan with nothing left open; all that can be refused is refused here. */
 import { RuntimeError } from '../../runtime/errors.ts';
 import type { LinearModule } from '../../runtime/models/linear-module.ts';
-import { readModelFiles } from '../../runtime/models/model-files.ts';
 import { defaultLoraTargets } from '../../runtime/models/model-modules.ts';
 import type { Device, Precision, ServedModel } from '../../runtime/models/served-model.ts';
+import { roomForSource, roomForTarget } from '../../runtime/prompts/prompt-room.ts';
 import { DEFAULT_TEMPLATE_ID, findTemplate, framePrompt } from '../../runtime/prompts/templates.ts';
 import { selectLoraModules } from '../lora-modules.ts';
 import { checkFullFormat } from '../run/trained-model.ts';
 import type { DataSettings, LoraSettings, TrainingPlan } from '../run/trainer-protocol.ts';
 import { stepsOfEpoch } from '../samples/batch-plan.ts';
-import { roomForSource, roomForTarget } from '../samples/sample-tokens.ts';
 import { openSplit } from './training-needs.ts';
 import { checkOutput } from './training-output.ts';
 import type { TrainingParts } from './training-parts.ts';
@@ -46,7 +45,7 @@ export async function planTraining(parts: TrainingParts, request: TrainingReques
   checkRequest(request, parts.maxRank);
   const model = modelOf(parts, request);
   const lora = request.method === 'full' ? null : loraOf(request, model);
-  if (lora === null) await checkFullFormat(await readModelFiles(model.source, parts.folders.models));
+  if (lora === null) await checkFullFormat(model);
   const adapted = lora === null ? [] : selectLoraModules(model.config, lora.targetModules);
   await checkOutput(parts, { kind: lora === null ? 'model' : 'adapter', outputId: request.outputId });
   const samples = await openSplit(parts, request, request.split, request.limit);

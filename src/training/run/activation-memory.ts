@@ -23,21 +23,24 @@ export function activationBytes(config: ModelConfig, size: BatchSize): number {
 
 /** Of one row. */
 function t5Values(config: T5Config, { inputLength: source, targetLength: target }: BatchSize): number {
-  const { hiddenSize, headCount, headSize, feedForwardSize } = config;
-  const inner = headCount * headSize;
-  const block = (length: number, keys: number, attentions: number): number =>
-    length *
-    (HIDDEN * hiddenSize + attentions * INNER * inner + FEED_FORWARD * feedForwardSize + SCORES * headCount * keys);
-  const encoder = config.encoderLayerCount * block(source, source, 1);
-  const cross = 2 * source * inner;
-  return encoder + config.decoderLayerCount * (block(target, source + target, 2) + cross);
+  const encoder = config.encoderLayerCount * blockValues(config, source, source, 1);
+  const cross = 2 * source * config.headCount * config.headSize;
+  return encoder + config.decoderLayerCount * (blockValues(config, target, source + target, 2) + cross);
 }
 
 function decoderOnlyValues(config: DecoderOnlyConfig, { inputLength: length }: BatchSize): number {
-  const { hiddenSize, headCount, headSize, feedForwardSize, layerCount } = config;
-  const inner = headCount * headSize;
-  const token = HIDDEN * hiddenSize + INNER * inner + FEED_FORWARD * feedForwardSize + SCORES * headCount * length;
-  return layerCount * length * token;
+  return config.layerCount * blockValues(config, length, length, 1);
+}
+
+/** Of `length` tokens in a block whose attentions see `keys` of them together. */
+function blockValues(
+  { hiddenSize, headCount, headSize, feedForwardSize }: ModelConfig,
+  length: number,
+  keys: number,
+  attentions: number,
+): number {
+  const inner = attentions * INNER * headCount * headSize;
+  return length * (HIDDEN * hiddenSize + inner + FEED_FORWARD * feedForwardSize + SCORES * headCount * keys);
 }
 
 /** Activations may take this share of the machine's memory before they are computed again on the way back. */

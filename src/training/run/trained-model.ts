@@ -65,7 +65,7 @@ export async function openTrainedModel(plan: TrainingPlan, places: TrainerPlaces
 
 /** What is trained whole is written as it came, in Hugging Face's layout. Throws RuntimeError UNSUPPORTED_ARGUMENT. */
 export async function checkFullFormat({ folder }: Pick<ModelFiles, 'folder'>): Promise<void> {
-  if ((await findGguf(folder)) === undefined) return;
+  if ((await withModelErrors(() => findGguf(folder))) === undefined) return;
   const message =
     'Expected a model in a folder of Hugging Face to train every weight of, a GGUF file came. Train a LoRA adapter beside it, or load the folder that the file was made from.';
   throw new RuntimeError('UNSUPPORTED_ARGUMENT', message, { argument: 'method' });

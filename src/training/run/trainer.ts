@@ -1,10 +1,10 @@
 /** A training from its plan to what comes out, in the process that runs it. */
-import { totalmem } from 'node:os';
 import { DatasetDirectory } from '../../runtime/datasets/dataset-directory.ts';
 import type { DatasetSelection } from '../../runtime/datasets/dataset-selection.ts';
 import { RuntimeError } from '../../runtime/errors.ts';
 import { findTemplate, framePrompt } from '../../runtime/prompts/templates.ts';
 import { HuggingFaceTokenizer } from '../../runtime/tokenizer/hugging-face-tokenizer.ts';
+import { usableMemory } from '../../runtime/usable-memory.ts';
 import { digestModelFolder } from '../../storage/model-digest.ts';
 import { TrainingGraph, type TrainingGraphOptions } from '../graph/training-graph.ts';
 import { AdamW } from '../optimizer/adamw.ts';
@@ -251,7 +251,6 @@ function graphOptions({ plan, model, data }: RunParts): TrainingGraphOptions {
     inputLength: Math.max(...all.map(({ longestInput }) => longestInput)),
     targetLength: Math.max(...all.map(({ longestTarget }) => longestTarget)),
   };
-  const memory = Math.min(totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY);
   return {
     config,
     tensors,
@@ -260,6 +259,6 @@ function graphOptions({ plan, model, data }: RunParts): TrainingGraphOptions {
     labelSmoothing: plan.optimization.labelSmoothing,
     lossChunks: lossChunks(config, largest),
     // of the machine, not of what is free just now: recomputed values may differ in their last bits
-    recompute: isRecomputed(config, largest, memory),
+    recompute: isRecomputed(config, largest, usableMemory()),
   };
 }

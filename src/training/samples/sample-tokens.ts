@@ -2,7 +2,8 @@
 import { invariant } from '../../runtime/errors.ts';
 import type { ModelConfig } from '../../runtime/models/model-config.ts';
 import { fitDialogue } from '../../runtime/prompts/fit-dialogue.ts';
-import { fillFrame, type PromptFrame } from '../../runtime/prompts/templates.ts';
+import { roomForSource, roomForTarget } from '../../runtime/prompts/prompt-room.ts';
+import { fillFrame, type PromptFrame, spaced } from '../../runtime/prompts/templates.ts';
 import type { Tokenizer } from '../../runtime/tokenizer/tokenizer.ts';
 import type { DatasetSample } from '../../storage/dataset-columns.ts';
 
@@ -24,17 +25,6 @@ interface ReadTokens {
 export interface SampleTokens {
   readonly source: ReadTokens;
   readonly target: ReadTokens;
-}
-
-/** Most tokens of a summary: where it shares positions with its prompt, half of them. */
-export function roomForTarget(config: ModelConfig, maxTargetTokens: number): number {
-  return config.family === 't5' ? maxTargetTokens : Math.min(maxTargetTokens, config.contextLength >> 1);
-}
-
-/** Most tokens of a source or prompt whose summary has `targetLength`. */
-export function roomForSource(config: ModelConfig, maxSourceTokens: number, targetLength: number): number {
-  const most = Math.min(config.maxInputTokens, maxSourceTokens);
-  return config.family === 't5' ? most : Math.min(most, config.contextLength - targetLength);
 }
 
 /** Of several references the first is written. Throws RuntimeError when the prompt leaves no room for the text. */
@@ -59,7 +49,7 @@ async function readContinued(
   promptIds: readonly number[],
   summary: string,
 ): Promise<readonly number[]> {
-  const continued = /\s$/.test(prompt) || prompt === '' ? summary : ` ${summary}`;
+  const continued = spaced(prompt, summary);
   const ids = await tokenizer.encode(prompt + continued, frame);
   if (promptIds.every((id, place) => ids[place] === id)) return ids.slice(promptIds.length);
   return tokenizer.encode(continued, { addSpecialTokens: false });
