@@ -12,6 +12,7 @@ import { availableParallelism, cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ChildServer } from '../src/bench/child-server.ts';
 import { readEveryday } from '../test/support/everyday.ts';
+import { median, rangeOf } from './rounds.ts';
 
 const ROUNDS = 4;
 const ROUND_MS = 10_000;
@@ -80,9 +81,6 @@ async function untilCancelled(url: string, id: string): Promise<void> {
 
 const START = `mutation { startTraining(input: { model: "gist-mini", method: FULL, outputId: "beside", dataset: "everyday", maxSteps: 1000000 }) { id } }`;
 
-const median = (values: readonly number[]): number =>
-  [...values].sort((left, right) => left - right)[Math.floor(values.length / 2)] ?? Number.NaN;
-
 function describe(name: string, rounds: readonly Measured[]): string {
   const all = rounds.flatMap(({ milliseconds }) => milliseconds).sort((left, right) => left - right);
   const at = (share: number): string => (all[Math.floor(share * (all.length - 1))] ?? Number.NaN).toFixed(0);
@@ -116,9 +114,8 @@ try {
   console.log(describe('without a training', alone));
   console.log(describe('beside a training', beside));
   const ratios = beside.map(({ tokensPerSecond }, round) => tokensPerSecond / (alone[round]?.tokensPerSecond ?? 1));
-  const range = `${Math.min(...ratios).toFixed(2)} to ${Math.max(...ratios).toFixed(2)}`;
   console.log(
-    `beside / without: ${median(ratios).toFixed(2)} (rounds: ${range}); steps of it in a round: ${steps.join(', ')}`,
+    `beside / without: ${median(ratios).toFixed(2)} (rounds: ${rangeOf(ratios)}); steps of it in a round: ${steps.join(', ')}`,
   );
 } finally {
   await server.stop();

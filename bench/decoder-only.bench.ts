@@ -10,6 +10,7 @@ import { availableParallelism, cpus, loadavg } from 'node:os';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { SeededRandom } from '../src/bench/seeded-random.ts';
+import { median, rangeOf } from './rounds.ts';
 
 interface Answer {
   readonly id: number;
@@ -111,10 +112,6 @@ function equalRows(ours: Answer, theirs: Answer): number {
   return equal.length / ours.tokens.length;
 }
 
-function median(values: readonly number[]): number {
-  return [...values].sort((left, right) => left - right)[Math.floor(values.length / 2)] as number;
-}
-
 const [modelFolder, onnxFolder, packages, rounds = '5'] = process.argv.slice(2);
 if (modelFolder === undefined || onnxFolder === undefined || packages === undefined) {
   throw new Error('expected MODEL ONNX PACKAGES [ROUNDS]');
@@ -147,9 +144,8 @@ console.log(
 );
 console.log('|---|---|---|---|---|');
 for (const [name, result] of results) {
-  const range = `${Math.min(...result.ratios).toFixed(2)} to ${Math.max(...result.ratios).toFixed(2)}`;
   const equal = (100 * result.equal.reduce((sum, share) => sum + share, 0)) / result.equal.length;
   console.log(
-    `| ${name} | ${median(result.ours).toFixed(1)} | ${median(result.theirs).toFixed(1)} | ${median(result.ratios).toFixed(2)} (${range}) | ${equal.toFixed(0)} % |`,
+    `| ${name} | ${median(result.ours).toFixed(1)} | ${median(result.theirs).toFixed(1)} | ${median(result.ratios).toFixed(2)} (${rangeOf(result.ratios)}) | ${equal.toFixed(0)} % |`,
   );
 }

@@ -47,6 +47,8 @@ for _ in sys.stdin:
     print(json.dumps({"seconds": seconds, "sum": sum(sum(score) for one in scores for score in one.values())}), flush=True)
 `;
 
+import { median } from './rounds.ts';
+
 /** The Python package in a process of its own, which scores when it is told to. */
 class Peer {
   private constructor(
@@ -106,10 +108,6 @@ function ourRound(scorer: RougeScorer, pairs: readonly Pair[]): Round {
   const scores = pairs.map(({ prediction, reference }) => scorer.score({ prediction, references: [reference] }));
   const seconds = (performance.now() - start) / 1000;
   return { seconds, sum: scores.reduce((sum, score) => sum + sumOf(score), 0) };
-}
-
-function median(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
 }
 
 function rate(pairs: readonly Pair[], rounds: readonly Round[]): string {

@@ -71,6 +71,8 @@ for line in sys.stdin:
     print(json.dumps({"seconds": seconds, "losses": losses, "peakBytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}), flush=True)
 `;
 
+import { median, rangeOf } from './rounds.ts';
+
 /** A process that trains the batches it is sent: a line for a line. */
 class Side {
   private readonly lines: AsyncIterator<string>;
@@ -204,8 +206,6 @@ function checkLosses(ours: Round, theirs: Round): void {
   }
 }
 
-const median = (values: readonly number[]): number =>
-  [...values].sort((left, right) => left - right)[Math.floor(values.length / 2)] as number;
 const mebibytes = (bytes: number): string => (bytes / 2 ** 20).toFixed(0);
 
 async function compare(folder: string, method: Method, roundCount: number): Promise<void> {
@@ -254,8 +254,7 @@ function report(
   const [ours = [], theirs = []] = [...rounds.values()].map((all) => all.slice(1));
   const ratios = theirs.map(({ seconds }, round) => seconds / (ours[round]?.seconds ?? Number.NaN));
   if (ratios.length === 0) return;
-  const range = `${Math.min(...ratios).toFixed(2)} to ${Math.max(...ratios).toFixed(2)}`;
-  console.log(`GistQL / PyTorch: ${median(ratios).toFixed(2)} (rounds: ${range})`);
+  console.log(`GistQL / PyTorch: ${median(ratios).toFixed(2)} (rounds: ${rangeOf(ratios)})`);
 }
 
 const [folder, method = 'LORA', last = '5'] = process.argv.slice(2);

@@ -33,8 +33,7 @@ function words(count: number): string {
 
 describe('decoder-only models', () => {
   let server: TestServer;
-  const closing: (() => unknown)[] = [];
-  const cleanup = lastFirst({ after: (close) => void closing.push(close) });
+  const cleanup = lastFirst({ after });
 
   before(async () => {
     const models = await temporaryFolder(cleanup);
@@ -69,9 +68,6 @@ describe('decoder-only models', () => {
     for (const id of ['llama', 'gpt2', 'gguf']) {
       await server.data(LoadModelDocument, { input: { id, source: `dir:${id}` } });
     }
-  });
-  after(async () => {
-    for (const close of closing) await close();
   });
 
   async function generate(input: object): Promise<GenerationFieldsFragment> {

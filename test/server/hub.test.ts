@@ -12,7 +12,6 @@ import {
   LoadModelDocument,
   ModelsDocument,
   StartTrainingDocument,
-  TrainingEventsDocument,
 } from '../generated/operations.ts';
 import { lastFirst } from '../support/cleanup.ts';
 import { follow, makePlace, startRun, tinyRows, variants } from '../support/evaluation-server.ts';
@@ -20,6 +19,7 @@ import { filesOf, HubServer } from '../support/hub-server.ts';
 import { repositoryPath } from '../support/oracle.ts';
 import { startTestServer, type TestServer } from '../support/start-server.ts';
 import { temporaryFolder } from '../support/tiny-model.ts';
+import { followTraining } from '../support/training-server.ts';
 
 const plain = variants.slice(0, 1);
 
@@ -178,13 +178,8 @@ test('a training reads model and dataset of the hub in a process of its own, and
     ...{ template: 'plain', maxSourceTokens: 32, batchSize: 2, epochs: 1 },
   };
   const { id } = (await server.data(StartTrainingDocument, { input })).startTraining;
-  const connection = server.connect();
-  t.after(() => connection.close());
-  const ends: string[] = [];
-  for await (const { data, errors } of connection.subscribe(TrainingEventsDocument, { id, after: null })) {
-    assert.deepEqual(errors ?? [], []);
-    if (data?.trainingEvents.__typename === 'TrainingFinished') ends.push(data.trainingEvents.training.status);
-  }
+  const finished = (await followTraining(server, id)).filter(({ __typename }) => __typename === 'TrainingFinished');
+  const ends = finished.map(({ training }) => training.status);
   assert.deepEqual(ends, ['SUCCEEDED']);
   const config = JSON.parse(await readFile(join(place.adaptersDir, 'tuned', 'adapter_config.json'), 'utf8'));
   assert.deepEqual([config.base_model_name_or_path, config.revision], ['owner/tiny', commit]);

@@ -18,8 +18,7 @@ import { temporaryFolder, writeTinyModel } from '../support/tiny-model.ts';
 
 describe('INT8', () => {
   let server: TestServer;
-  const closing: (() => unknown)[] = [];
-  const cleanup = lastFirst({ after: (close) => void closing.push(close) });
+  const cleanup = lastFirst({ after });
 
   before(async () => {
     const adapters = await temporaryFolder(cleanup);
@@ -30,9 +29,6 @@ describe('INT8', () => {
     server = await startTestServer(cleanup, { GISTQL_MODELS_DIR: model.parent, GISTQL_ADAPTERS_DIR: adapters });
     await server.data(LoadModelDocument, { input: { id: 'int8', source: 'embedded:gist-mini', precision: 'INT8' } });
     await server.data(LoadModelDocument, { input: { id: 'tiny', source: `dir:${model.name}`, precision: 'INT8' } });
-  });
-  after(async () => {
-    for (const close of closing) await close();
   });
 
   const summarize = async (model: string, text: string, decoding: object = {}) =>

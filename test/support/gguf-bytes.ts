@@ -1,8 +1,8 @@
 /** Bytes of GGUF files, good ones and lying ones. */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Cleanup } from './cleanup.ts';
+import { temporaryFolder } from './tiny-model.ts';
 
 /** A value with its type; texts, bools and whole numbers (int32) may stand alone. */
 export type MetadataValue = string | boolean | number | Typed | readonly string[];
@@ -120,9 +120,7 @@ export function encodeGguf(parts: GgufParts): Buffer {
 
 /** Returns a path of its own, model.gguf, with these bytes; undefined: with nothing there. */
 export async function writeGguf(t: Cleanup, bytes: Uint8Array | undefined): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), 'gistql-gguf-'));
-  t.after(() => rm(folder, { recursive: true, force: true }));
-  const path = join(folder, 'model.gguf');
+  const path = join(await temporaryFolder(t), 'model.gguf');
   if (bytes !== undefined) await writeFile(path, bytes);
   return path;
 }

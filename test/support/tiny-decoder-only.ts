@@ -5,7 +5,7 @@ import { decoderOnlyTensorShapes } from '../../src/runtime/decoder-only/decoder-
 import { parseConfig } from '../../src/runtime/models/parse-config.ts';
 import { encodeSafetensors, type TensorToWrite } from '../../src/storage/safetensors.ts';
 import type { Cleanup } from './cleanup.ts';
-import { normals, temporaryFolder, tokenizerJson } from './tiny-model.ts';
+import { normals, type TinyModel, temporaryFolder, tokenizerJson } from './tiny-model.ts';
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -37,15 +37,6 @@ export const tinyLlama: Json = {
   tie_word_embeddings: false,
 };
 
-export interface TinyDecoderOnly {
-  readonly folder: string;
-  /** `parent` and `name` of the folder, for a source `dir:NAME`. */
-  readonly parent: string;
-  readonly name: string;
-  readonly config: Json;
-  readonly tensors: ReadonlyMap<string, TensorToWrite>;
-}
-
 /** Weights large enough that answers differ by input. */
 export function tinyDecoderOnlyTensors(json: Json, seed = 1): Map<string, TensorToWrite> {
   const config = parseConfig(json);
@@ -72,7 +63,7 @@ export async function writeTinyDecoderOnly(
   t: Cleanup,
   config: Json,
   files: Readonly<Record<string, string>> = {},
-): Promise<TinyDecoderOnly> {
+): Promise<TinyModel> {
   const folder = join(await temporaryFolder(t), 'tiny');
   await mkdir(folder);
   const tensors = tinyDecoderOnlyTensors(config);

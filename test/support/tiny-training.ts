@@ -1,8 +1,13 @@
 /** Trainings of tiny models on tiny datasets, each in folders of its own. */
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { defaultLoraTargets } from '../../src/runtime/models/model-modules.ts';
+import { parseConfig } from '../../src/runtime/models/parse-config.ts';
+import { train } from '../../src/training/run/trainer.ts';
 import type { TrainerPlaces, TrainingPlan, TrainingProgress } from '../../src/training/run/trainer-protocol.ts';
 import type { Cleanup } from './cleanup.ts';
 import { writeDataset } from './dataset-files.ts';
+import { readTensors } from './read-tensors.ts';
 import { seededNumbers } from './seeded-numbers.ts';
 import { writeTinyDecoderOnly } from './tiny-decoder-only.ts';
 import { type TinyModel, type TinyModelOptions, temporaryFolder, writeTinyModel } from './tiny-model.ts';
@@ -78,7 +83,7 @@ export async function tinyDecoderOnlyTraining(
   config: TinyModel['config'],
   changes: Changes = {},
 ): Promise<TinyTraining> {
-  const targetModules = config.model_type === 'gpt2' ? ['c_attn'] : ['q_proj', 'v_proj'];
+  const targetModules = [...defaultLoraTargets[parseConfig(config).family]];
   const own = { ...changes, lora: { targetModules, ...changes.lora } };
   return trainingOf(t, await writeTinyDecoderOnly(t, config), own);
 }
@@ -118,4 +123,36 @@ export function eventsOf<Type extends TrainingProgress['type']>(
 /** What is the same in every run of a plan: all but how long it took. */
 export function withoutTimes(events: readonly TrainingProgress[]): readonly unknown[] {
   return events.filter(({ type }) => type !== 'prepared').map((event) => ({ ...event, tokensPerSecond: undefined }));
+}
+
+interface Trained {
+  readonly end: 'finished' | 'stopped';
+  readonly events: readonly TrainingProgress[];
+}
+
+/** Trains in this process. `stopAfter`: the kind of event and the step after which it is told to leave off. */
+export async function trainHere(
+  { plan, places }: TinyTraining,
+  stopAfter?: readonly ['step' | 'validation', number],
+): Promise<Trained> {
+  const events: TrainingProgress[] = [];
+  const stopping = new AbortController();
+  const end = await train(plan, places, {
+    report: async (event) => {
+      events.push(event);
+      if (event.type === stopAfter?.[0] && event.step === stopAfter[1]) stopping.abort();
+    },
+    stored: async () => {},
+    stopping: stopping.signal,
+  });
+  return { end, events };
+}
+
+/** The tensors that a training made. */
+export function weightsOf({ plan, places }: TinyTraining): Promise<ReadonlyMap<string, Float32Array>> {
+  return readTensors(join(places.output, plan.lora === null ? 'model.safetensors' : 'adapter_model.safetensors'));
+}
+
+export async function readObject(path: string): Promise<Record<string, unknown>> {
+  return JSON.parse(await readFile(path, 'utf8')) as Record<string, unknown>;
 }

@@ -1,5 +1,6 @@
 /** What tests of training graphs hold against each other: slopes, batches and their examples, ways to the same gradients. */
 import assert from 'node:assert/strict';
+import { uniform } from '../../src/runtime/decoding/random.ts';
 import { linearModules } from '../../src/runtime/models/model-modules.ts';
 import type { TensorToWrite } from '../../src/storage/safetensors.ts';
 import type { TrainingExample } from '../../src/training/graph/padded-batch.ts';
@@ -46,6 +47,18 @@ export function addFactors({ config, tensors }: SmallModel, lora: LoraTraining):
 
 export function everyModule(config: TrainingGraphOptions['config']): ReadonlySet<string> {
   return new Set(linearModules(config).map(({ path }) => path));
+}
+
+/** The same masks in every run, each drawn once. */
+export function fixedMasks(): DropoutMasks {
+  const drawn = new Map<string, Float32Array>();
+  return (module, length) => {
+    const known = drawn.get(module);
+    if (known !== undefined) return known;
+    const mask = Float32Array.from({ length }, (_, index) => (uniform(module.length, 0, index) < 0.3 ? 0 : 1 / 0.7));
+    drawn.set(module, mask);
+    return mask;
+  };
 }
 
 /** Of each tensor, CHECKED_EACH numbers spread over it. */

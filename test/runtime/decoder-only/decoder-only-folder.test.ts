@@ -6,18 +6,19 @@ import { test } from 'node:test';
 import { readModelFiles } from '../../../src/runtime/models/model-files.ts';
 import { encodeSafetensors, type TensorToWrite } from '../../../src/storage/safetensors.ts';
 import { EngineHarness, loadRunner } from '../../support/engine-harness.ts';
-import { type TinyDecoderOnly, tinyGpt2, tinyLlama, writeTinyDecoderOnly } from '../../support/tiny-decoder-only.ts';
+import { tinyGpt2, tinyLlama, writeTinyDecoderOnly } from '../../support/tiny-decoder-only.ts';
+import type { TinyModel } from '../../support/tiny-model.ts';
 
 const ASKED = { id: 'one', promptTokenIds: [5, 17, 40, 8], options: { maxNewTokens: 12, minNewTokens: 12 } };
 
-async function answer({ parent, name }: TinyDecoderOnly): Promise<unknown> {
+async function answer({ parent, name }: TinyModel): Promise<unknown> {
   const { runner } = await loadRunner(parent, name);
   const harness = await EngineHarness.runAll(runner, [ASKED]);
   await runner.dispose();
   return harness.outputs.get('one')?.sequences;
 }
 
-async function rewrite(model: TinyDecoderOnly, tensors: ReadonlyMap<string, TensorToWrite>): Promise<void> {
+async function rewrite(model: TinyModel, tensors: ReadonlyMap<string, TensorToWrite>): Promise<void> {
   await writeFile(join(model.folder, 'model.safetensors'), encodeSafetensors(tensors));
 }
 

@@ -1,11 +1,9 @@
 /** Training graphs of tiny GPT-2s and Llamas: the loss is that of serving's scores, gradients are its slopes. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { uniform } from '../../../src/runtime/decoding/random.ts';
 import { HEAD_PATH } from '../../../src/runtime/models/linear-module.ts';
 import { parseConfig } from '../../../src/runtime/models/parse-config.ts';
 import type { TrainingExample } from '../../../src/training/graph/padded-batch.ts';
-import type { DropoutMasks } from '../../../src/training/graph/training-graph.ts';
 import type { LoraTraining } from '../../../src/training/graph/training-method.ts';
 import { oracleTest, readJsonFile } from '../../support/oracle.ts';
 import { tinyDecoderOnlyTensors, tinyGpt2, tinyLlama } from '../../support/tiny-decoder-only.ts';
@@ -16,6 +14,7 @@ import {
   checkOtherWays,
   checkSlopes,
   everyModule,
+  fixedMasks,
   runOnce,
   type SmallModel,
 } from '../../support/training-graphs.ts';
@@ -49,18 +48,6 @@ const MODELS = {
 
 function small(json: Readonly<Record<string, unknown>>): SmallModel {
   return { config: parseConfig(json), tensors: calmer(tinyDecoderOnlyTensors(json)), threadCount: 1 };
-}
-
-/** The same masks in every run, each drawn once. */
-function fixedMasks(): DropoutMasks {
-  const drawn = new Map<string, Float32Array>();
-  return (module, length) => {
-    const known = drawn.get(module);
-    if (known !== undefined) return known;
-    const mask = Float32Array.from({ length }, (_, index) => (uniform(module.length, 0, index) < 0.3 ? 0 : 1 / 0.7));
-    drawn.set(module, mask);
-    return mask;
-  };
 }
 
 for (const [name, json] of Object.entries(MODELS)) {

@@ -3,10 +3,11 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { inferDims } from '../../../src/runtime/graph/value-dims.ts';
 import type { ModelConfig } from '../../../src/runtime/models/model-config.ts';
-import { defaultLoraTargets, linearModules } from '../../../src/runtime/models/model-modules.ts';
+import { defaultLoraTargets } from '../../../src/runtime/models/model-modules.ts';
 import { parseConfig } from '../../../src/runtime/models/parse-config.ts';
 import { type TrainingGraphShape, writeTrainingGraph } from '../../../src/training/graph/build-training-graph.ts';
 import type { TrainingMethod } from '../../../src/training/graph/training-method.ts';
+import { selectLoraModules } from '../../../src/training/lora-modules.ts';
 import { activationBytes, type BatchSize, isRecomputed } from '../../../src/training/run/activation-memory.ts';
 import { tinyGpt2, tinyLlama } from '../../support/tiny-decoder-only.ts';
 import { tinyConfig } from '../../support/tiny-model.ts';
@@ -25,9 +26,7 @@ const SIZES: readonly BatchSize[] = [
 const MOST_TIMES_KEPT = 3.5;
 
 function loraOf(config: ModelConfig): TrainingMethod {
-  const names = defaultLoraTargets[config.family];
-  const paths = linearModules(config).map(({ path }) => path);
-  const modules = new Set(paths.filter((path) => names.some((name) => path.endsWith(`.${name}`))));
+  const modules = new Set(selectLoraModules(config, defaultLoraTargets[config.family]).map(({ path }) => path));
   return { method: 'lora', modules, rank: 4, scaling: 1 };
 }
 

@@ -5,43 +5,20 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { parseConfig } from '../../../src/runtime/models/parse-config.ts';
 import { readAdapter } from '../../../src/runtime/peft/read-adapter.ts';
-import { train } from '../../../src/training/run/trainer.ts';
-import type { TrainingProgress } from '../../../src/training/run/trainer-protocol.ts';
 import { repositoryPath } from '../../support/oracle.ts';
-import { readTensors } from '../../support/read-tensors.ts';
 import { tinyGpt2, tinyLlama } from '../../support/tiny-decoder-only.ts';
 import {
   elsewhere,
   eventsOf,
+  readObject,
   type TinyTraining,
   tinyDecoderOnlyTraining,
+  trainHere,
+  weightsOf,
   withoutTimes,
 } from '../../support/tiny-training.ts';
 
 const MODELS = { 'GPT-2': tinyGpt2, Llama: tinyLlama };
-
-/** `stopAfter`: the step after which it is told to leave off. */
-async function run({ plan, places }: TinyTraining, stopAfter?: number): Promise<readonly TrainingProgress[]> {
-  const events: TrainingProgress[] = [];
-  const stopping = new AbortController();
-  await train(plan, places, {
-    report: async (event) => {
-      events.push(event);
-      if (event.type === 'step' && event.step === stopAfter) stopping.abort();
-    },
-    stored: async () => {},
-    stopping: stopping.signal,
-  });
-  return events;
-}
-
-function weightsOf({ plan, places }: TinyTraining): Promise<ReadonlyMap<string, Float32Array>> {
-  return readTensors(join(places.output, plan.lora === null ? 'model.safetensors' : 'adapter_model.safetensors'));
-}
-
-async function readObject(path: string): Promise<Record<string, unknown>> {
-  return JSON.parse(await readFile(path, 'utf8')) as Record<string, unknown>;
-}
 
 for (const [name, config] of Object.entries(MODELS)) {
   for (const full of [false, true]) {
@@ -49,7 +26,7 @@ for (const [name, config] of Object.entries(MODELS)) {
 
     test(`${name}, ${method}: the loss falls, on what is trained on and on what is not`, async (t) => {
       const training = await tinyDecoderOnlyTraining(t, config, { full, optimization: { epochs: 8 } });
-      const events = await run(training);
+      const { events } = await trainHere(training);
       const losses = eventsOf(events, 'step').map(({ loss }) => loss);
       const mean = (some: readonly number[]): number => some.reduce((sum, loss) => sum + loss, 0) / some.length;
       assert.ok(mean(losses.slice(-8)) < 0.9 * mean(losses.slice(0, 8)), `${losses}`);
@@ -65,9 +42,10 @@ for (const [name, config] of Object.entries(MODELS)) {
         evaluateEverySteps: 2,
         ...lora,
       });
-      const whole = await run(undisturbed);
+      const whole = (await trainHere(undisturbed)).events;
       const disturbed = await elsewhere(t, undisturbed);
-      const events = [...(await run(disturbed, 1)), ...(await run(disturbed, 3)), ...(await run(disturbed))];
+      const parts = [await trainHere(disturbed, ['step', 1]), await trainHere(disturbed, ['step', 3])];
+      const events = [...parts, await trainHere(disturbed)].flatMap((part) => part.events);
       assert.deepEqual(withoutTimes(events), withoutTimes(whole));
       assert.deepEqual(await weightsOf(disturbed), await weightsOf(undisturbed));
     });
@@ -76,7 +54,7 @@ for (const [name, config] of Object.entries(MODELS)) {
   test(`${name}: a LoRA folder is one for causal models, and all of it is read`, async (t) => {
     const lora = { targetModules: ['all-linear'] };
     const training = await tinyDecoderOnlyTraining(t, config, { lora, optimization: { maxSteps: 1 } });
-    await run(training);
+    await trainHere(training);
     const written = await readObject(join(training.places.output, 'adapter_config.json'));
     assert.deepEqual([written.task_type, written.fan_in_fan_out], ['CAUSAL_LM', name === 'GPT-2']);
     const base = {
@@ -95,7 +73,7 @@ for (const [name, config] of Object.entries(MODELS)) {
 
   test(`${name}: a full folder has the tensors of the one that it was made from`, async (t) => {
     const training = await tinyDecoderOnlyTraining(t, config, { full: true, optimization: { maxSteps: 1 } });
-    await run(training);
+    await trainHere(training);
     const written = await weightsOf(training);
     assert.deepEqual([...written.keys()].sort(), [...training.model.tensors.keys()].sort());
     for (const [tensor, { data }] of training.model.tensors) assert.equal(written.get(tensor)?.length, data.length);
@@ -108,7 +86,7 @@ test('prompts and summaries share the positions of the model: what does not fit 
     { ...tinyGpt2, n_positions: 12 },
     { optimization: { maxSteps: 1 }, data: { maxTargetTokens: 100 } },
   );
-  const [prepared] = eventsOf(await run(training), 'prepared');
+  const [prepared] = eventsOf((await trainHere(training)).events, 'prepared');
   assert.match(prepared?.warnings[0] ?? '', /^\d+ of 32 texts are cut/);
   assert.equal(prepared?.warnings.length, 1);
 });
@@ -125,9 +103,9 @@ async function ggufTraining(t: TestContext, full: boolean): Promise<TinyTraining
 
 test('a GGUF file is adapted; to train every weight of it, its folder of Hugging Face is asked for', async (t) => {
   const adapter = await ggufTraining(t, false);
-  const steps = eventsOf(await run(adapter), 'step');
+  const steps = eventsOf((await trainHere(adapter)).events, 'step');
   assert.ok(steps.every(({ loss }) => Number.isFinite(loss)) && steps.length === 2);
   assert.ok((await weightsOf(adapter)).size > 0);
   const full = await ggufTraining(t, true);
-  await assert.rejects(run(full), { code: 'UNSUPPORTED_ARGUMENT', message: /GGUF/ });
+  await assert.rejects(trainHere(full), { code: 'UNSUPPORTED_ARGUMENT', message: /GGUF/ });
 });

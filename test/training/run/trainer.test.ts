@@ -4,49 +4,25 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { readAdapter } from '../../../src/runtime/peft/read-adapter.ts';
-import { train } from '../../../src/training/run/trainer.ts';
 import type { TrainingProgress } from '../../../src/training/run/trainer-protocol.ts';
 import { readTensors } from '../../support/read-tensors.ts';
 import { parseT5Config } from '../../support/t5-config.ts';
-import { elsewhere, eventsOf, type TinyTraining, tinyTraining, withoutTimes } from '../../support/tiny-training.ts';
-
-interface Trained {
-  readonly end: 'finished' | 'stopped';
-  readonly events: readonly TrainingProgress[];
-}
-
-/** `stopAfter`: the kind of event and the step after which it is told to leave off. */
-async function run(
-  { plan, places }: TinyTraining,
-  stopAfter?: readonly ['step' | 'validation', number],
-): Promise<Trained> {
-  const events: TrainingProgress[] = [];
-  const stopping = new AbortController();
-  const end = await train(plan, places, {
-    report: async (event) => {
-      events.push(event);
-      if (event.type === stopAfter?.[0] && event.step === stopAfter[1]) stopping.abort();
-    },
-    stored: async () => {},
-    stopping: stopping.signal,
-  });
-  return { end, events };
-}
-
-function weightsOf({ plan, places }: TinyTraining): Promise<ReadonlyMap<string, Float32Array>> {
-  return readTensors(join(places.output, plan.lora === null ? 'model.safetensors' : 'adapter_model.safetensors'));
-}
-
-async function readObject(path: string): Promise<Record<string, unknown>> {
-  return JSON.parse(await readFile(path, 'utf8')) as Record<string, unknown>;
-}
+import {
+  elsewhere,
+  eventsOf,
+  readObject,
+  tinyTraining,
+  trainHere,
+  weightsOf,
+  withoutTimes,
+} from '../../support/tiny-training.ts';
 
 for (const full of [false, true]) {
   const method = full ? 'FULL' : 'LORA';
 
   test(`${method}: the loss falls, on what is trained on and on what is not`, async (t) => {
     const training = await tinyTraining(t, { full, optimization: { epochs: 12 } });
-    const { end, events } = await run(training);
+    const { end, events } = await trainHere(training);
     assert.equal(end, 'finished');
     const steps = eventsOf(events, 'step');
     assert.deepEqual(
@@ -71,7 +47,7 @@ for (const full of [false, true]) {
       evaluateEverySteps: 2,
       ...(full ? {} : { lora: { dropout: 0.2 } }),
     });
-    const whole = await run(undisturbed);
+    const whole = await trainHere(undisturbed);
     const disturbed = await elsewhere(t, undisturbed);
     const events: TrainingProgress[] = [];
     for (const stop of [
@@ -80,11 +56,11 @@ for (const full of [false, true]) {
       ['validation', 2],
       ['step', 5],
     ] as const) {
-      const part = await run(disturbed, stop);
+      const part = await trainHere(disturbed, stop);
       assert.equal(part.end, 'stopped');
       events.push(...part.events);
     }
-    const rest = await run(disturbed);
+    const rest = await trainHere(disturbed);
     assert.equal(rest.end, 'finished');
     events.push(...rest.events);
     assert.deepEqual(
@@ -103,7 +79,7 @@ test('the best weights on the validation samples are what comes out', async (t) 
     optimization: { learningRate: 0.2, schedule: 'constant', maxSteps: 8, epochs: 1, maxGradNorm: 0 },
     evaluateEverySteps: 1,
   });
-  const looks = eventsOf((await run(training)).events, 'validation');
+  const looks = eventsOf((await trainHere(training)).events, 'validation');
   const best = looks.reduce((one, other) => (other.validationLoss < one.validationLoss ? other : one));
   assert.ok(best.step < 8, `the loss is least after step ${best.step}`);
   const { plan } = training;
@@ -111,20 +87,20 @@ test('the best weights on the validation samples are what comes out', async (t) 
     ...training,
     plan: { ...plan, optimization: { ...plan.optimization, maxSteps: best.step } },
   });
-  await run(shorter);
+  await trainHere(shorter);
   assert.deepEqual(await weightsOf(training), await weightsOf(shorter));
 });
 
 test('maxSteps goes on through as many epochs as it takes', async (t) => {
   const training = await tinyTraining(t, { optimization: { maxSteps: 11, epochs: 1 } });
-  const steps = eventsOf((await run(training)).events, 'step');
+  const steps = eventsOf((await trainHere(training)).events, 'step');
   assert.equal(steps.length, 11);
   assert.equal(steps.at(-1)?.epoch, 11 / 8);
 });
 
 test('without validation the last weights come out', async (t) => {
   const training = await tinyTraining(t, { data: { validation: null } });
-  const { events } = await run(training);
+  const { events } = await trainHere(training);
   assert.deepEqual(eventsOf(events, 'validation'), []);
   assert.equal((await weightsOf(training)).size, 2 * (2 * 2 + 2 * 2));
 });
@@ -135,7 +111,7 @@ test('a LoRA folder has what PEFT writes, and says which modules all-linear stoo
     { lora: { targetModules: ['all-linear'], useRslora: true, dropout: 0.1 }, optimization: { maxSteps: 1 } },
     { gated: true },
   );
-  await run(training);
+  await trainHere(training);
   const config = await readObject(join(training.places.output, 'adapter_config.json'));
   assert.deepEqual(config.target_modules, ['k', 'o', 'q', 'v', 'wi_0', 'wi_1', 'wo']);
   assert.deepEqual(
@@ -170,7 +146,7 @@ test('a full folder is a model of its own: float32, with the template it was tra
     { full: true, optimization: { maxSteps: 1 } },
     { dtype: 'F16', config: { dtype: 'float16' } },
   );
-  await run(training);
+  await trainHere(training);
   const { output } = training.places;
   assert.equal((await readObject(join(output, 'config.json'))).dtype, 'float32');
   const generation = await readObject(join(output, 'generation_config.json'));
@@ -182,17 +158,17 @@ test('a full folder is a model of its own: float32, with the template it was tra
 
 test('texts and summaries that are too long are cut, counted, and told of', async (t) => {
   const training = await tinyTraining(t, { data: { maxSourceTokens: 6, maxTargetTokens: 3 } });
-  const [prepared] = eventsOf((await run(training)).events, 'prepared');
+  const [prepared] = eventsOf((await trainHere(training)).events, 'prepared');
   assert.match(prepared?.warnings[0] ?? '', /^\d+ of 32 texts are cut to 6 tokens\.$/);
   assert.equal(prepared?.warnings[1], '32 of 32 summaries are cut to 3 tokens.');
 });
 
 test('a folder that this plan has made is done; one that it has not made is in the way', async (t) => {
   const training = await tinyTraining(t, { optimization: { maxSteps: 2 } });
-  await run(training);
-  assert.deepEqual(await run(training), { end: 'finished', events: [] });
+  await trainHere(training);
+  assert.deepEqual(await trainHere(training), { end: 'finished', events: [] });
   const other = { ...training, plan: { ...training.plan, threadCount: 2 } };
-  await assert.rejects(run(other), { code: 'CONFLICT', message: /a folder made is there already/ });
+  await assert.rejects(trainHere(other), { code: 'CONFLICT', message: /a folder made is there already/ });
 });
 
 test('a loss that is no number ends the run with the step and its samples; the last checkpoint stays', async (t) => {
@@ -201,7 +177,7 @@ test('a loss that is no number ends the run with the step and its samples; the l
     optimization: { learningRate: 1e30, schedule: 'constant', warmupSteps: 0, maxGradNorm: 0 },
   });
   const last = join(training.places.checkpoints, 'last.safetensors');
-  await assert.rejects(run(training), (error: { code: string; message: string }) => {
+  await assert.rejects(trainHere(training), (error: { code: string; message: string }) => {
     assert.equal(error.code, 'BAD_USER_INPUT');
     assert.match(
       error.message,
@@ -214,15 +190,15 @@ test('a loss that is no number ends the run with the step and its samples; the l
 
 test('a checkpoint of other data is not taken up', async (t: TestContext) => {
   const training = await tinyTraining(t);
-  assert.equal((await run(training, ['step', 2])).end, 'stopped');
+  assert.equal((await trainHere(training, ['step', 2])).end, 'stopped');
   const file = join(training.places.datasets.datasets, 'words', 'train.jsonl');
   await writeFile(file, (await readFile(file, 'utf8')).replaceAll('t7', 't8'));
-  await assert.rejects(run(training), { code: 'CONFLICT', message: /others came since its last checkpoint/ });
+  await assert.rejects(trainHere(training), { code: 'CONFLICT', message: /others came since its last checkpoint/ });
 });
 
 test('modules that the model does not have are named, with those there are', async (t) => {
   const training = await tinyTraining(t, { lora: { targetModules: ['q', 'c_attn'] } });
-  await assert.rejects(run(training), {
+  await assert.rejects(trainHere(training), {
     code: 'BAD_USER_INPUT',
     message: /\(q, k, v, o, wi, wo, lm_head\).*"c_attn" came/,
   });

@@ -9,9 +9,15 @@ import { RuntimeError } from '../../../src/runtime/errors.ts';
 import type { TrainingProgress } from '../../../src/training/run/trainer-protocol.ts';
 import { runTraining } from '../../../src/training/run/training-process.ts';
 import { type Cleanup, lastFirst } from '../../support/cleanup.ts';
-import { readTensors } from '../../support/read-tensors.ts';
 import { temporaryFolder } from '../../support/tiny-model.ts';
-import { elsewhere, eventsOf, type TinyTraining, tinyTraining, withoutTimes } from '../../support/tiny-training.ts';
+import {
+  elsewhere,
+  eventsOf,
+  type TinyTraining,
+  tinyTraining,
+  weightsOf,
+  withoutTimes,
+} from '../../support/tiny-training.ts';
 
 /** The processes of trainings that this one started. */
 function trainers(): readonly number[] {
@@ -40,10 +46,6 @@ function run({ plan, places }: TinyTraining, { stored, onEvent, signal }: Watch)
       }
     },
   });
-}
-
-function weightsOf({ places }: TinyTraining): Promise<ReadonlyMap<string, Float32Array>> {
-  return readTensors(join(places.output, 'adapter_model.safetensors'));
 }
 
 test('killed again and again it ends with the events and the bits of a run that was not', async (t) => {
