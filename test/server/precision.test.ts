@@ -34,11 +34,11 @@ describe('INT8', () => {
   const summarize = async (model: string, text: string, decoding: object = {}) =>
     (await server.data(SummarizeDocument, { input: { model, text, decoding } })).summarize;
 
-  test('is told, and takes less than half the memory although the table is there twice', async () => {
+  test('is told, and takes three tenths of the memory at most, although the tied table is there twice', async () => {
     const { models } = await server.data(ModelsDocument, {});
     const [float32, int8] = models;
     assert.deepEqual([float32?.precision, int8?.precision], ['FP32', 'INT8']);
-    assert.ok((int8?.memoryBytes ?? 0) < 0.35 * (float32?.memoryBytes ?? 0));
+    assert.ok((int8?.memoryBytes ?? 0) <= 0.3 * (float32?.memoryBytes ?? 0));
   });
 
   test('equal requests give equal tokens: alone, and with others of every kind', async () => {

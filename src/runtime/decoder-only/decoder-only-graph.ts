@@ -6,13 +6,7 @@
  * The word embeddings are looked up by the caller: the graph and `embed` then share one table.
  */
 import { invariant } from '../errors.ts';
-import {
-  bySection,
-  declareSection,
-  decodeSelfAttention,
-  type SectionName,
-  type SectionView,
-} from '../graph/attention.ts';
+import { DecodeSections, decodeSelfAttention, type SectionName, type SectionView } from '../graph/attention.ts';
 import { GraphBuilder, type Value } from '../graph/graph-builder.ts';
 import { type Stream, splitLast } from '../graph/layers.ts';
 import { type AdaptableGraph, type LoraTargets, RowLora } from '../graph/lora.ts';
@@ -88,9 +82,7 @@ export function buildDecoderOnlyGraph(
     lora,
     weights: new ConstantWeights(graph, tensors, createProducts(graph, range)),
   });
-  const sizes = graph.input('section_sizes', 'int64', [2]);
-  const names = ['singles', 'groups'] as const;
-  const sections = names.map((name) => declareSection(graph, name, config));
+  const sections = new DecodeSections(graph, config, config.layerCount);
   const views = { singles: declareView(graph, 'singles', config), groups: declareView(graph, 'groups', config) };
   const newCache: Value[] = [];
   let stream: Stream = { sum: embeddings, pending: undefined };
@@ -98,7 +90,7 @@ export function buildDecoderOnlyGraph(
     stream = graph.scope(`decoder/${block}`, () => {
       const { queries, keys, values, sum } = layers.attentionInputs(block, stream);
       newCache.push(keys, values);
-      const attended = bySection(graph, sections, sizes, [queries, keys, values], (section, [q, k, v]) =>
+      const attended = sections.attend([queries, keys, values], (section, [q, k, v]) =>
         decodeSelfAttention(
           graph,
           section,

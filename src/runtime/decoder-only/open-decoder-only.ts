@@ -25,7 +25,8 @@ export async function openDecoderOnly(config: DecoderOnlyConfig, context: LoadCo
   const { heads, table, byteLength } = await openEnds(head, embeddings, config.hiddenSize, context);
   const runner = new DecoderOnlyRunner(config, { decoder, heads, table, positionEmbeddings, memory, threadCount });
   const parameterCount = countElements(decoderOnlyTensorShapes(config));
-  const inner = parameterCount - (config.tiedHead ? 1 : 2) * embeddings.length;
-  const memoryBytes = graphBytes(inner, context) + byteLength;
+  const { length: positionCount, byteLength: positionBytes } = positionEmbeddings ?? new Float32Array(0);
+  const inner = parameterCount - (config.tiedHead ? 1 : 2) * embeddings.length - positionCount;
+  const memoryBytes = graphBytes(inner, context) + byteLength + positionBytes;
   return { runner, parameterCount, memoryBytes, kernels: kernelsOf(context), warnings };
 }

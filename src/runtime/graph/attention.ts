@@ -7,6 +7,7 @@
  *                                             padded to Q ≥ 2 queries
  * Within a section, what one row gets does not depend on the others: masked positions add exact zeros.
  */
+import { invariant } from '../errors.ts';
 import type { GraphBuilder, Value } from './graph-builder.ts';
 
 export interface HeadShape {
@@ -96,6 +97,9 @@ function groupsLayout(graph: GraphBuilder, shape: HeadShape): SectionLayout {
   };
 }
 
+/** bool, as ONNX numbers the types of elements. */
+const BOOL = 9;
+
 export type SectionName = 'singles' | 'groups';
 
 interface KeysAndValues {
@@ -114,13 +118,22 @@ export interface DecodeSection {
 }
 
 /** Declares the inputs of a section. Names carry the section: `singles.self_keys.0`, `groups.source_keys.3`, … */
-export function declareSection(graph: GraphBuilder, name: SectionName, shape: HeadShape): DecodeSection {
+function declareSection(
+  graph: GraphBuilder,
+  name: SectionName,
+  { shape, layerCount }: { readonly shape: HeadShape; readonly layerCount: number },
+): DecodeSection {
   const { headCount, headSize, keyValueHeadCount = headCount } = shape;
-  const cache = (kind: string, positions: string) => (layer: number) => {
+  const cache = (kind: string, positions: string) => {
     const dims = [`${name}_count`, keyValueHeadCount, `${name}_${positions}`, headSize];
-    return {
+    const layers = Array.from({ length: layerCount }, (_, layer) => ({
       keys: graph.input(`${name}.${kind}_keys.${layer}`, 'float32', dims),
       values: graph.input(`${name}.${kind}_values.${layer}`, 'float32', dims),
+    }));
+    return (layer: number): KeysAndValues => {
+      const found = layers[layer];
+      invariant(found !== undefined, `the cache has a layer ${layer}`);
+      return found;
     };
   };
   return {
@@ -129,6 +142,70 @@ export function declareSection(graph: GraphBuilder, name: SectionName, shape: He
     selfCache: cache('self', 'positions'),
     sourceCache: cache('source', 'source'),
   };
+}
+
+/** Both sections of a decode step. */
+export class DecodeSections {
+  private readonly singles: DecodeSection;
+  private readonly groups: DecodeSection;
+  /** [2]: rows that are singles, rows that are in groups; in this order. */
+  private readonly sizes: Value;
+  /** Whether there are any, [1] each. */
+  private readonly hasSingles: Value;
+  private readonly hasGroups: Value;
+  private readonly width: number;
+
+  /** Declares section_sizes and the inputs of both sections. */
+  constructor(
+    private readonly graph: GraphBuilder,
+    shape: HeadShape,
+    layerCount: number,
+  ) {
+    this.sizes = graph.input('section_sizes', 'int64', [2]);
+    const isThere = graph.node('Cast', [this.sizes], { to: BOOL });
+    const [hasSingles, hasGroups] = graph.nodeWithOutputs('Split', [isThere, graph.integers(1, 1)], { axis: 0 }, 2);
+    this.hasSingles = hasSingles as Value;
+    this.hasGroups = hasGroups as Value;
+    this.singles = declareSection(graph, 'singles', { shape, layerCount });
+    this.groups = declareSection(graph, 'groups', { shape, layerCount });
+    this.width = shape.headCount * shape.headSize;
+  }
+
+  /**
+   * What the sections make of their rows, in the order of the rows, [rows, H·dk]. A section that has no rows takes no
+   * time: its nodes do not run.
+   */
+  attend(rows: readonly Value[], attendRows: (section: DecodeSection, part: readonly Value[]) => Value): Value {
+    const { graph, singles, groups } = this;
+    const value = { type: 'float32', dims: ['rows', this.width] } as const;
+    return graph.either(
+      this.hasGroups,
+      value,
+      () =>
+        graph.either(
+          this.hasSingles,
+          value,
+          () => this.attendBoth(rows, attendRows),
+          () => attendRows(groups, rows),
+        ),
+      () => attendRows(singles, rows),
+    );
+  }
+
+  private attendBoth(
+    rows: readonly Value[],
+    attendRows: (section: DecodeSection, part: readonly Value[]) => Value,
+  ): Value {
+    const { graph, sizes } = this;
+    const parts = rows.map((value) => graph.nodeWithOutputs('Split', [value, sizes], { axis: 0 }, 2));
+    const attended = [this.singles, this.groups].map((section, index) =>
+      attendRows(
+        section,
+        parts.map((part) => part[index] as Value),
+      ),
+    );
+    return graph.node('Concat', attended, { axis: 0 });
+  }
 }
 
 /** What a section's queries see, and how much of it. */
@@ -163,24 +240,6 @@ export function decodeSelfAttention(
   const [first, ...others] = parts.map(({ values }, part) => graph.node('MatMul', [shares[part] as Value, values]));
   const attended = others.reduce((sum, part) => graph.node('Add', [sum, part]), first as Value);
   return layout.toRows(attended);
-}
-
-/** Joins what the sections made of their rows, in the order of the rows. `sizes` [2]: rows of each section. */
-export function bySection(
-  graph: GraphBuilder,
-  sections: readonly DecodeSection[],
-  sizes: Value,
-  rows: readonly Value[],
-  attendRows: (section: DecodeSection, part: readonly Value[]) => Value,
-): Value {
-  const parts = rows.map((value) => graph.nodeWithOutputs('Split', [value, sizes], { axis: 0 }, sections.length));
-  const attended = sections.map((section, index) =>
-    attendRows(
-      section,
-      parts.map((part) => part[index] as Value),
-    ),
-  );
-  return graph.node('Concat', attended, { axis: 0 });
 }
 
 /** Cross-attention of one section to its sources. `mask` broadcasts to [g, H, q, source]; rows [n, H·dk] in and out. */

@@ -7,6 +7,7 @@ import { invariant } from '../errors.ts';
 import { type ElementType, longTensor, type TensorValue } from '../tensor.ts';
 import {
   type AttributeValue,
+  type BranchSpec,
   type Dimension,
   encodeModel,
   type NodeSpec,
@@ -41,7 +42,8 @@ export interface RecordedGraph {
 export const IN_PLACE_MARKER = 'outputs_in_place';
 
 export class GraphBuilder {
-  private readonly nodes: NodeSpec[] = [];
+  /** Of the graph, or of the branch that is being built. */
+  private nodes: NodeSpec[] = [];
   private readonly initializers = new Map<string, TensorValue>();
   private readonly inputs: ValueSpec[] = [];
   private readonly outputs: ValueSpec[] = [];
@@ -110,6 +112,28 @@ export class GraphBuilder {
     return outputs as Value[];
   }
 
+  /**
+   * One of two values, whose nodes run only where `condition` (bool, one element) takes them. `value`: type and
+   * dimensions of both. Nodes that both need belong before it: a branch sees none of the other's.
+   */
+  either(condition: Value, value: Omit<ValueSpec, 'name'>, then: () => Value, otherwise: () => Value): Value {
+    return this.node('If', [condition], {
+      then_branch: this.branch('then', value, then),
+      else_branch: this.branch('otherwise', value, otherwise),
+    });
+  }
+
+  private branch(name: string, value: Omit<ValueSpec, 'name'>, build: () => Value): BranchSpec {
+    const around = this.nodes;
+    this.nodes = [];
+    try {
+      const output = this.scope(name, build);
+      return { name: this.unique(name), nodes: this.nodes, outputs: [{ ...value, name: output }] };
+    } finally {
+      this.nodes = around;
+    }
+  }
+
   /** Runs `build` with `segment` added to the path that names what it adds. */
   scope<T>(segment: string, build: () => T): T {
     this.path.push(segment);
@@ -122,18 +146,28 @@ export class GraphBuilder {
 
   /** Returns the finished model. */
   build(): OnnxModel {
-    const renamed = (name: string): string => this.outputNames.get(name) ?? name;
     return encodeModel({
       name: this.name,
-      nodes: this.nodes.map((node) => ({
-        ...node,
-        inputs: node.inputs.map(renamed),
-        outputs: node.outputs.map(renamed),
-      })),
+      nodes: this.nodes.map((node) => this.renamed(node)),
       initializers: this.initializers,
       inputs: this.inputs,
       outputs: this.outputs,
     });
+  }
+
+  /** With the names of outputs in place of the values that they stand for. */
+  private renamed(node: NodeSpec): NodeSpec {
+    const rename = (name: string): string => this.outputNames.get(name) ?? name;
+    const attributes = Object.entries(node.attributes).map(([name, value]) => {
+      if (typeof value !== 'object' || !('nodes' in value)) return [name, value] as const;
+      return [name, { ...value, nodes: value.nodes.map((inner) => this.renamed(inner)) }] as const;
+    });
+    return {
+      ...node,
+      inputs: node.inputs.map(rename),
+      outputs: node.outputs.map(rename),
+      attributes: Object.fromEntries(attributes),
+    };
   }
 
   private unique(name: string): string {

@@ -8,8 +8,15 @@ import { type ElementType, elementTypeOf, type TensorValue } from '../tensor.ts'
 
 /** A number is a fixed size; a name is a size known when the graph runs. */
 export type Dimension = number | string;
-/** Integers, floats, strings and lists of integers, as NodeProto attributes. */
-export type AttributeValue = number | string | { readonly float: number } | readonly number[];
+/** Integers, floats, strings, lists of integers and graphs, as NodeProto attributes. */
+export type AttributeValue = number | string | { readonly float: number } | readonly number[] | BranchSpec;
+
+/** A graph inside a node: it reads the values of the graph around it by their names. */
+export interface BranchSpec {
+  readonly name: string;
+  readonly nodes: readonly NodeSpec[];
+  readonly outputs: readonly ValueSpec[];
+}
 
 export interface NodeSpec {
   readonly opType: string;
@@ -73,6 +80,9 @@ function writeAttribute(writer: BinaryWriter, name: string, value: AttributeValu
   } else if ('float' in value) {
     writer.tag(2, WireType.Bit32).float(value.float);
     integer(writer, 20, 1);
+  } else if ('nodes' in value) {
+    message(writer, 6, (branch) => writeBranch(branch, value));
+    integer(writer, 20, 5);
   } else {
     for (const element of value) integer(writer, 8, element);
     integer(writer, 20, 7);
@@ -88,6 +98,12 @@ function writeNode(writer: BinaryWriter, node: NodeSpec): void {
     message(writer, 5, (inner) => writeAttribute(inner, name, value));
   }
   if (node.domain !== '') text(writer, 7, node.domain);
+}
+
+function writeBranch(writer: BinaryWriter, { name, nodes, outputs }: BranchSpec): void {
+  for (const node of nodes) message(writer, 1, (inner) => writeNode(inner, node));
+  text(writer, 2, name);
+  for (const output of outputs) message(writer, 12, (inner) => writeValue(inner, output));
 }
 
 function writeInitializer(writer: BinaryWriter, name: string, tensor: TensorValue, bytes: Uint8Array): void {

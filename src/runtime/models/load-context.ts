@@ -6,7 +6,7 @@ import type { AdapterMemory } from '../lora/adapter-memory.ts';
 import { AdaptedHead } from '../output-head/adapted-head.ts';
 import { OutputHead } from '../output-head/output-head.ts';
 import { RowHeads } from '../output-head/row-heads.ts';
-import { dequantizedRows, describeRange, quantizeRows, type WeightRange } from '../quantization/quantize-rows.ts';
+import { describeRange, quantizeRows, type WeightRange } from '../quantization/quantize-rows.ts';
 import { Session } from '../session.ts';
 import type { AdaptableSession } from './batch-runner.ts';
 import { ByteTable, type EmbeddingTable, FloatTable } from './embedding-table.ts';
@@ -84,7 +84,7 @@ async function openFloatEnds(
 ): Promise<OpenedEnds> {
   const isTied = head === embeddings;
   const own = await OutputHead.create(head, size, { ...context, isShared: isTied });
-  const adapted = new AdaptedHead(own, () => head, head.length / size, size, context);
+  const adapted = new AdaptedHead(own, head.length / size, size, context);
   const table = new FloatTable(embeddings, size);
   // beside the table: what the session packed, the 8-bit copy, and rows of an untied head that is screened
   const packed = own.isInPlace ? 0 : head.byteLength;
@@ -100,9 +100,8 @@ async function openByteEnds(
   context: LoadContext,
 ): Promise<OpenedEnds> {
   const own = await OutputHead.createInteger(head, context);
-  const adapted = new AdaptedHead(own, () => dequantizedRows(head), head.scales.length, size, context);
-  // once in the session, once for adapters that bring a head of their own
-  const byteLength = table.byteLength + 2 * head.weights.byteLength;
+  const adapted = new AdaptedHead(own, head.scales.length, size, context);
+  const byteLength = table.byteLength + head.weights.byteLength;
   return { table, heads: new RowHeads(own, adapted, size), byteLength };
 }
 

@@ -1,7 +1,8 @@
 /**
  * The output head of rows whose adapters change it. LoRA factors add to the logits of the model's own head, so that
- * factors of zero change no bit; a whole head in its place is an input of a graph of its own. Any number of adapters
- * share these sessions, which are made when the first is asked for.
+ * factors of zero change no bit; a whole head in its place is an input of a graph of its own, and where it counts
+ * otherwise than once, so do the model's own logits: own + Σ weight · (theirs − own). Any number of adapters share these
+ * sessions, which are made when the first is asked for.
  */
 
 import type { RowNeeds, RowScores } from '../decoding/decoding-strategy.ts';
@@ -16,7 +17,7 @@ import { CombinationCache } from '../lora/combination-cache.ts';
 import { RunFactors } from '../lora/run-factors.ts';
 import { HEAD_PATH } from '../models/linear-module.ts';
 import { Session } from '../session.ts';
-import { floatTensor, type TensorValue } from '../tensor.ts';
+import { floatTensor } from '../tensor.ts';
 import { BlendedHead } from './blended-head.ts';
 import { declareScores, gatherRows, runScores } from './head-scores.ts';
 import type { OutputHead } from './output-head.ts';
@@ -43,8 +44,6 @@ export class AdaptedHead {
 
   constructor(
     private readonly own: OutputHead,
-    /** Returns the model's own head, [vocabulary, size]. */
-    ownHead: () => Float32Array,
     private readonly vocabularySize: number,
     private readonly size: number,
     private readonly options: AdaptedHeadOptions,
@@ -52,7 +51,7 @@ export class AdaptedHead {
     const { factorBytes, headBytes } = options.memory;
     const module = { path: HEAD_PATH, inSize: size, outSize: this.vocabularySize, hasGain: true };
     this.factors = new RunFactors([module], factorBytes);
-    this.heads = new CombinationCache(headBytes, (combination) => new BlendedHead(ownHead(), combination));
+    this.heads = new CombinationCache(headBytes, (combination) => new BlendedHead(combination));
   }
 
   /** Bytes of factors and heads that are kept. */
@@ -111,7 +110,7 @@ export class AdaptedHead {
     const { size, vocabularySize, factors } = this;
     const input = floatTensor(states, [1, RUN_ROWS, size]);
     const logits = combination.replacesHead
-      ? (await replaced.run({ states: input, head: this.wholeHead(combination) }, ['logits'])).floats('logits')
+      ? await this.replacedLogits(replaced, states, combination)
       : await this.own.logits(states);
     const feeds = {
       ...factors.of(combination),
@@ -146,7 +145,21 @@ export class AdaptedHead {
     return graph.build();
   }
 
-  private wholeHead(combination: AdapterCombination): TensorValue {
-    return floatTensor(this.heads.of(combination).whole(), [this.vocabularySize, this.size]);
+  /** [RUN_ROWS, vocabulary] of `states` [RUN_ROWS, size]. */
+  private async replacedLogits(
+    session: Session,
+    states: Float32Array,
+    combination: AdapterCombination,
+  ): Promise<Float32Array> {
+    const { size, vocabularySize } = this;
+    const blended = this.heads.of(combination);
+    const head = floatTensor(blended.whole(), [vocabularySize, size]);
+    const feeds = { states: floatTensor(states, [1, RUN_ROWS, size]), head };
+    const logits = (await session.run(feeds, ['logits'])).floats('logits');
+    const { ownShare } = blended;
+    // alone and whole, a head keeps its own bits
+    if (ownShare === 0) return logits;
+    const own = await this.own.logits(states);
+    return logits.map((logit, index) => logit + ownShare * (own[index] as number));
   }
 }

@@ -1,23 +1,24 @@
-/** The head that stands in place of the model's own: own + Σ weight · (theirs − own), [vocabulary, size]. */
+/** The heads that adapters bring, as one matrix: Σ weight · theirs, [vocabulary, size]. */
 import type { AdapterCombination } from '../lora/adapter-combination.ts';
 
 /** Numbers that are written at once: a millisecond or two. */
 const PIECE_LENGTH = 2 ** 20;
 
 export class BlendedHead {
-  private readonly values: Float32Array;
+  /** How much the model's own logits count: 1 − Σ weight. */
+  readonly ownShare: number;
   /** In a copy of its own, because sessions take no shared memory. */
+  private readonly values: Float32Array;
   private written = 0;
   private readonly parts: readonly { readonly weight: number; readonly head: Float32Array }[];
 
-  constructor(
-    private readonly own: Float32Array,
-    combination: AdapterCombination,
-  ) {
-    this.values = new Float32Array(own.length);
+  /** `combination`: one of its adapters brings a head at least. */
+  constructor(combination: AdapterCombination) {
     this.parts = combination.parts.flatMap(({ weight, adapter: { head } }) =>
       head === undefined ? [] : [{ weight, head }],
     );
+    this.values = new Float32Array(this.parts[0]?.head.length ?? 0);
+    this.ownShare = this.parts.reduce((share, { weight }) => share - weight, 1);
   }
 
   get byteLength(): number {
@@ -27,7 +28,7 @@ export class BlendedHead {
   /** Writes one piece; returns its bytes, 0 when none is missing. */
   prepare(): number {
     const start = this.written;
-    this.written = Math.min(this.own.length, start + PIECE_LENGTH);
+    this.written = Math.min(this.values.length, start + PIECE_LENGTH);
     this.write(start, this.written);
     return (this.written - start) * Float32Array.BYTES_PER_ELEMENT;
   }
@@ -39,17 +40,11 @@ export class BlendedHead {
   }
 
   private write(start: number, end: number): void {
-    const { own, values, parts } = this;
-    const [only] = parts;
-    // alone and whole, a head keeps its own bits
-    if (parts.length === 1 && only?.weight === 1) {
-      values.set(only.head.subarray(start, end), start);
-      return;
-    }
-    values.set(own.subarray(start, end), start);
-    for (const { weight, head } of parts) {
+    const { values, parts } = this;
+    for (const [part, { weight, head }] of parts.entries()) {
       for (let index = start; index < end; index++) {
-        values[index] = (values[index] as number) + weight * ((head[index] as number) - (own[index] as number));
+        const before = part === 0 ? 0 : (values[index] as number);
+        values[index] = before + weight * (head[index] as number);
       }
     }
   }

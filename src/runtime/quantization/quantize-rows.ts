@@ -54,19 +54,6 @@ export function quantizeRows(matrix: Float32Array, size: number, range: WeightRa
   return { weights, scales };
 }
 
-/** The matrix that the 8-bit one stands for, [rows, size]. */
-export function dequantizedRows({ weights, scales }: QuantizedMatrix): Float32Array {
-  const rowCount = scales.length;
-  const size = weights.length / rowCount;
-  const matrix = new Float32Array(weights.length);
-  for (let row = 0; row < rowCount; row++) {
-    for (let column = 0; column < size; column++) {
-      matrix[row * size + column] = (weights[column * rowCount + row] as number) * (scales[row] as number);
-    }
-  }
-  return matrix;
-}
-
 /** What rounding lost, by row. */
 export interface RoundingNorms {
   /** ‖w − ŵ‖. */

@@ -10,8 +10,7 @@
  */
 import { invariant } from '../errors.ts';
 import {
-  bySection,
-  declareSection,
+  DecodeSections,
   decodeCrossAttention,
   decodeSelfAttention,
   type SectionName,
@@ -183,10 +182,8 @@ export function buildT5Decoder(
   const layers = new T5Layers(graph, config, weights, lora);
   const { fromHeads, toHeads } = layers.shapes;
   const embeddings = graph.input('token_embeddings', 'float32', ['rows', config.hiddenSize]);
-  const sizes = graph.input('section_sizes', 'int64', [2]);
   const table = weights.relativeBias('decoder');
-  const names = ['singles', 'groups'] as const;
-  const sections = names.map((name) => declareSection(graph, name, config));
+  const sections = new DecodeSections(graph, config, config.decoderLayerCount);
   const views = {
     singles: declareT5Section(graph, 'singles', table),
     groups: declareT5Section(graph, 'groups', table),
@@ -200,7 +197,7 @@ export function buildT5Decoder(
         const { normalized, sum } = layers.normalize(stream, `${path}.0.layer_norm`);
         const { queries, keys, values } = layers.queriesKeysValues(`${path}.0`, normalized);
         newCache.push(keys, values);
-        const joined = bySection(graph, sections, sizes, [queries, keys, values], (section, [q, k, v]) =>
+        const joined = sections.attend([queries, keys, values], (section, [q, k, v]) =>
           decodeSelfAttention(
             graph,
             section,
@@ -213,7 +210,7 @@ export function buildT5Decoder(
       const crossed = graph.scope('cross', (): Stream => {
         const { normalized, sum } = layers.normalize(attended, `${path}.1.layer_norm`);
         const queries = layers.projectOne(normalized, `${path}.1.EncDecAttention.q`, toHeads);
-        const joined = bySection(graph, sections, sizes, [queries], (section, [q]) =>
+        const joined = sections.attend([queries], (section, [q]) =>
           decodeCrossAttention(graph, section, index, views[section.name].sourceMask, q as Value),
         );
         return { sum, pending: layers.projectOne(joined, `${path}.1.EncDecAttention.o`, fromHeads) };

@@ -17,7 +17,7 @@ async function openHead(t: TestContext): Promise<AdaptedHead> {
   const own = await OutputHead.create(head, SIZE, { threadCount: 1 });
   // less than one head, less than one unit
   const memory = { ...defaultAdapterMemory, headBytes: 1, factorBytes: 1 };
-  const adapted = new AdaptedHead(own, () => head, head.length / SIZE, SIZE, { threadCount: 1, memory });
+  const adapted = new AdaptedHead(own, head.length / SIZE, SIZE, { threadCount: 1, memory });
   t.after(async () => {
     await adapted.dispose();
     await own.dispose();
