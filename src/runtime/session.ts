@@ -47,6 +47,13 @@ export class SessionOutputs {
     return data;
   }
 
+  /** What goes into the key/value cache: float32, or bytes where it is in 8 bits. */
+  cached(name: string): Float32Array | Uint8Array {
+    const data = this.tensors[name]?.data;
+    invariant(data instanceof Float32Array || data instanceof Uint8Array, `output ${name} is float32 or uint8`);
+    return data;
+  }
+
   ints(name: string): Int32Array {
     const data = this.tensors[name]?.data;
     invariant(data instanceof Int32Array, `output ${name} is int32`);

@@ -6,7 +6,14 @@
  * The word embeddings are looked up by the caller: the graph and `embed` then share one table.
  */
 import { invariant } from '../errors.ts';
-import { DecodeSections, decodeSelfAttention, type SectionName, type SectionView } from '../graph/attention.ts';
+import {
+  DecodeSections,
+  decodeSelfAttention,
+  keysAndValues,
+  type SectionName,
+  type SectionView,
+} from '../graph/attention.ts';
+import { floatCache } from '../graph/cached-tensors.ts';
 import { GraphBuilder, type Value } from '../graph/graph-builder.ts';
 import { type Stream, splitLast } from '../graph/layers.ts';
 import { type AdaptableGraph, type LoraTargets, RowLora } from '../graph/lora.ts';
@@ -82,7 +89,11 @@ export function buildDecoderOnlyGraph(
     lora,
     weights: new ConstantWeights(graph, tensors, createProducts(graph, range)),
   });
-  const sections = new DecodeSections(graph, config, config.layerCount);
+  const sections = new DecodeSections(graph, {
+    heads: config,
+    layerCount: config.layerCount,
+    source: floatCache('source', config),
+  });
   const views = { singles: declareView(graph, 'singles', config), groups: declareView(graph, 'groups', config) };
   const newCache: Value[] = [];
   let stream: Stream = { sum: embeddings, pending: undefined };
@@ -94,7 +105,7 @@ export function buildDecoderOnlyGraph(
         decodeSelfAttention(
           graph,
           section,
-          { ...views[section.name], cached: [section.sourceCache(block), section.selfCache(block)] },
+          { ...views[section.name], cached: [section.sourceCache(block), section.selfCache(block)].map(keysAndValues) },
           { queries: q as Value, keys: k as Value, values: v as Value },
         ),
       );

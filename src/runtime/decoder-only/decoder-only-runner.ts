@@ -7,6 +7,7 @@ import type { ScheduledRequest } from '../engine/scheduled-request.ts';
 import type { StepPlan } from '../engine/step-plan.ts';
 import { invariant } from '../errors.ts';
 import type { SectionName } from '../graph/attention.ts';
+import { floatCache } from '../graph/cached-tensors.ts';
 import { AdapterCombination } from '../lora/adapter-combination.ts';
 import { BatchRunner, type BatchRunnerParts, inputTokens, queriesOf } from '../models/batch-runner.ts';
 import type { DecoderOnlyConfig } from '../models/model-config.ts';
@@ -29,8 +30,7 @@ export class DecoderOnlyRunner extends BatchRunner {
     private readonly config: DecoderOnlyConfig,
     parts: DecoderOnlyRunnerParts,
   ) {
-    const { layerCount, keyValueHeadCount, headSize } = config;
-    super(config, parts, { heads: config, cache: { layerCount, headCount: keyValueHeadCount, headSize } });
+    super(config, parts, { layerCount: config.layerCount, heads: config, source: floatCache('source', config) });
     this.positionEmbeddings = parts.positionEmbeddings;
   }
 
@@ -95,11 +95,10 @@ export class DecoderOnlyRunner extends BatchRunner {
     this.feedNothing(feeds, 'groups', 1);
     feeds['singles.mask'] = floatTensor(new Float32Array(0), [0, 1, 1, 1]);
     feeds['singles.widths'] = longTensor([0, 0, 1]);
-    const { keyValueHeadCount, headSize, layerCount } = this.config;
+    const { keyValueHeadCount, headSize } = this.config;
     const dims = [1, keyValueHeadCount, past.length, headSize];
-    for (let layer = 0; layer < layerCount; layer++) {
-      feeds[`groups.source_keys.${layer}`] = floatTensor(past.keys[layer] as Float32Array, dims);
-      feeds[`groups.source_values.${layer}`] = floatTensor(past.values[layer] as Float32Array, dims);
+    for (const [part, { name }] of floatCache('source', this.config).entries()) {
+      for (const [layer, data] of (past.parts[part] ?? []).entries()) feeds[`groups.${name}.${layer}`] = { data, dims };
     }
     const width = past.length + queries;
     const rows = this.sharedHeads * queries;

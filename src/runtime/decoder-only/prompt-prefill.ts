@@ -1,4 +1,5 @@
 /** A prompt on its way into the cache: read chunk by chunk, each chunk seeing those before it. */
+import type { CacheData } from '../engine/cache-plane.ts';
 import type { SourceCache } from '../engine/kv-cache.ts';
 import type { Prefill } from '../engine/model-runner.ts';
 import type { AdapterCombination } from '../lora/adapter-combination.ts';
@@ -21,7 +22,7 @@ type CacheSizes = Pick<DecoderOnlyConfig, 'layerCount' | 'keyValueHeadCount' | '
 
 export function emptyPast({ layerCount }: CacheSizes): SourceCache {
   const none = Array.from({ length: layerCount }, () => new Float32Array(0));
-  return { length: 0, offset: 0, keys: none, values: none };
+  return { length: 0, parts: [none, none] };
 }
 
 export class PromptPrefill implements Prefill {
@@ -60,7 +61,7 @@ export function appended(sizes: CacheSizes, past: SourceCache, rows: Float32Arra
   const { layerCount, keyValueHeadCount: heads, headSize } = sizes;
   const length = past.length + count;
   const stride = layerCount * 2 * heads * headSize;
-  const join = (old: Float32Array, plane: number): Float32Array => {
+  const join = (old: CacheData, plane: number): CacheData => {
     const joined = new Float32Array(heads * length * headSize);
     for (let head = 0; head < heads; head++) {
       const start = head * length * headSize;
@@ -73,10 +74,5 @@ export function appended(sizes: CacheSizes, past: SourceCache, rows: Float32Arra
     }
     return joined;
   };
-  return {
-    length,
-    offset: 0,
-    keys: past.keys.map((old, layer) => join(old, 2 * layer)),
-    values: past.values.map((old, layer) => join(old, 2 * layer + 1)),
-  };
+  return { length, parts: past.parts.map((layers, part) => layers.map((old, layer) => join(old, 2 * layer + part))) };
 }

@@ -5,29 +5,32 @@
  * masks hide it.
  */
 import { invariant } from '../errors.ts';
+import type { HeadShape } from '../graph/attention.ts';
+import { type CachedTensor, floatCache } from '../graph/cached-tensors.ts';
 import type { TensorValue } from '../tensor.ts';
-import { CachePlane } from './cache-plane.ts';
+import { type CacheData, CachePlane, slotBytes } from './cache-plane.ts';
+
+/** By layer. */
+type Layers = readonly CacheData[];
 
 export interface CacheShape {
   readonly layerCount: number;
-  readonly headCount: number;
-  readonly headSize: number;
+  readonly heads: HeadShape;
+  /** What is kept of a source, or of a prompt. */
+  readonly source: readonly CachedTensor[];
 }
 
-/** The source's keys and values of every layer, as the encoder gives them: [heads, length, headSize] at `offset`. */
+/** What is kept of a source of `length` tokens: each part of the cache's shape, of every layer. */
 export interface SourceCache {
   readonly length: number;
-  readonly offset: number;
-  readonly keys: readonly Float32Array[];
-  readonly values: readonly Float32Array[];
+  readonly parts: readonly Layers[];
 }
 
 /** What a preempted request leaves and comes back with. */
 export interface SavedSlot {
   readonly source: SourceCache;
   readonly entryCount: number;
-  readonly selfKeys: readonly Float32Array[];
-  readonly selfValues: readonly Float32Array[];
+  readonly self: readonly Layers[];
 }
 
 /** Buckets are multiples of 16: padding up to one of them leaves every row's bits as they are (test/runtime/graph). */
@@ -41,8 +44,6 @@ function bucket(buckets: readonly number[], needed: number): number {
   return Math.ceil(needed / largest) * largest;
 }
 
-const FLOAT_BYTES = 4;
-
 /** Lengths are let go when a third of the bucket would do: less often than they are taken, so that nothing flutters. */
 const SHRINK_SHARE = 1 / 3;
 
@@ -51,30 +52,31 @@ export class KvCache {
   positions = LENGTH_BUCKETS[0] as number;
   sourceLength = LENGTH_BUCKETS[0] as number;
   private slotCapacity = 0;
-  private readonly selfKeys: readonly CachePlane[];
-  private readonly selfValues: readonly CachePlane[];
-  private readonly sourceKeys: readonly CachePlane[];
-  private readonly sourceValues: readonly CachePlane[];
+  /** Keys, then values. */
+  private readonly self: readonly CachedPart[];
+  private readonly source: readonly CachedPart[];
+  /** Numbers of a token's keys, and of its values. */
+  private readonly entrySize: number;
 
-  constructor(private readonly shape: CacheShape) {
-    const planes = () =>
-      Array.from({ length: shape.layerCount }, () => new CachePlane(shape.headCount, shape.headSize));
-    this.selfKeys = planes();
-    this.selfValues = planes();
-    this.sourceKeys = planes();
-    this.sourceValues = planes();
+  constructor({ heads, layerCount, source }: CacheShape) {
+    this.self = floatCache('self', heads).map((tensor) => partOf(tensor, layerCount));
+    this.source = source.map((tensor) => partOf(tensor, layerCount));
+    const { headCount, headSize, keyValueHeadCount = headCount } = heads;
+    this.entrySize = keyValueHeadCount * headSize;
   }
 
   get byteLength(): number {
-    const planes = [...this.selfKeys, ...this.selfValues, ...this.sourceKeys, ...this.sourceValues];
-    return planes.reduce((sum, plane) => sum + plane.byteLength, 0);
+    let bytes = 0;
+    for (const { layers } of [...this.self, ...this.source]) for (const plane of layers) bytes += plane.byteLength;
+    return bytes;
   }
 
   /** Bytes that it would take for so many slots and so long sources. */
   bytesFor(slots: number, source: number): number {
-    const { layerCount, headCount, headSize } = this.shape;
-    const length = bucket(LENGTH_BUCKETS, Math.max(source, 1)) + this.positions;
-    return 2 * layerCount * bucket(SLOT_BUCKETS, slots) * headCount * headSize * length * FLOAT_BYTES;
+    const of = (parts: readonly CachedPart[], length: number): number =>
+      parts.reduce((sum, { tensor, layers }) => sum + layers.length * slotBytes(tensor, length), 0);
+    const slot = of(this.self, this.positions) + of(this.source, bucket(LENGTH_BUCKETS, Math.max(source, 1)));
+    return bucket(SLOT_BUCKETS, slots) * slot;
   }
 
   /** Fits the capacities to what is needed, keeping the content of the first `used` slots. */
@@ -85,69 +87,66 @@ export class KvCache {
     // slots of a burst that is over are let go before each of them gets longer
     const isLonger = positions > this.positions || sourceLength > this.sourceLength;
     const slotCapacity = slots > this.slotCapacity || slots === 0 || isLonger ? slots : this.slotCapacity;
-    for (const planes of [this.selfKeys, this.selfValues]) {
-      for (const plane of planes) plane.resize(slotCapacity, positions, used);
-    }
-    for (const planes of [this.sourceKeys, this.sourceValues]) {
-      for (const plane of planes) plane.resize(slotCapacity, sourceLength, used);
-    }
+    for (const { layers } of this.self) for (const plane of layers) plane.resize(slotCapacity, positions, used);
+    for (const { layers } of this.source) for (const plane of layers) plane.resize(slotCapacity, sourceLength, used);
     this.slotCapacity = slotCapacity;
     this.positions = positions;
     this.sourceLength = sourceLength;
   }
 
-  writeSource(slot: number, source: SourceCache): void {
-    for (let layer = 0; layer < this.shape.layerCount; layer++) {
-      at(this.sourceKeys, layer).write(slot, at(source.keys, layer), source.offset, source.length);
-      at(this.sourceValues, layer).write(slot, at(source.values, layer), source.offset, source.length);
-    }
+  writeSource(slot: number, { parts, length }: SourceCache): void {
+    writeAll(this.source, slot, parts, length);
   }
 
   /** Writes one row's new keys and values, [layers, 2, heads, headSize] at `offset`, as entry `entry` of a slot. */
   writeEntry(slot: number, entry: number, row: Float32Array, offset: number): void {
-    const size = this.shape.headCount * this.shape.headSize;
-    for (let layer = 0; layer < this.shape.layerCount; layer++) {
-      at(this.selfKeys, layer).writeEntry(slot, entry, row, offset + 2 * layer * size);
-      at(this.selfValues, layer).writeEntry(slot, entry, row, offset + (2 * layer + 1) * size);
+    for (const [part, { layers }] of this.self.entries()) {
+      for (const [layer, plane] of layers.entries()) {
+        plane.writeEntry(slot, entry, row, offset + (2 * layer + part) * this.entrySize);
+      }
     }
   }
 
   moveSlot(from: number, to: number): void {
-    for (const planes of [this.selfKeys, this.selfValues, this.sourceKeys, this.sourceValues]) {
-      for (const plane of planes) plane.copySlot(from, to);
-    }
+    for (const { layers } of [...this.self, ...this.source]) for (const plane of layers) plane.copySlot(from, to);
   }
 
   save(slot: number, sourceLength: number, entryCount: number): SavedSlot {
-    const read = (planes: readonly CachePlane[], length: number) => planes.map((plane) => plane.read(slot, length));
-    return {
-      source: {
-        length: sourceLength,
-        offset: 0,
-        keys: read(this.sourceKeys, sourceLength),
-        values: read(this.sourceValues, sourceLength),
-      },
-      entryCount,
-      selfKeys: read(this.selfKeys, entryCount),
-      selfValues: read(this.selfValues, entryCount),
-    };
+    const read = (parts: readonly CachedPart[], length: number): readonly Layers[] =>
+      parts.map(({ layers }) => layers.map((plane) => plane.read(slot, length)));
+    const source = { length: sourceLength, parts: read(this.source, sourceLength) };
+    return { source, entryCount, self: read(this.self, entryCount) };
   }
 
   restore(slot: number, saved: SavedSlot): void {
     this.writeSource(slot, saved.source);
-    for (let layer = 0; layer < this.shape.layerCount; layer++) {
-      at(this.selfKeys, layer).write(slot, at(saved.selfKeys, layer), 0, saved.entryCount);
-      at(this.selfValues, layer).write(slot, at(saved.selfValues, layer), 0, saved.entryCount);
-    }
+    writeAll(this.self, slot, saved.self, saved.entryCount);
   }
 
   /** Adds the first `count` slots to `feeds` under the decoder graph's names for this section. */
   feed(feeds: Record<string, TensorValue>, section: string, count: number): void {
-    for (let layer = 0; layer < this.shape.layerCount; layer++) {
-      feeds[`${section}.self_keys.${layer}`] = at(this.selfKeys, layer).view(count);
-      feeds[`${section}.self_values.${layer}`] = at(this.selfValues, layer).view(count);
-      feeds[`${section}.source_keys.${layer}`] = at(this.sourceKeys, layer).view(count);
-      feeds[`${section}.source_values.${layer}`] = at(this.sourceValues, layer).view(count);
+    for (const { tensor, layers } of [...this.self, ...this.source]) {
+      for (const [layer, plane] of layers.entries()) feeds[`${section}.${tensor.name}.${layer}`] = plane.view(count);
+    }
+  }
+}
+
+interface CachedPart {
+  readonly tensor: CachedTensor;
+  readonly layers: readonly CachePlane[];
+}
+
+function partOf(tensor: CachedTensor, layerCount: number): CachedPart {
+  return { tensor, layers: Array.from({ length: layerCount }, () => new CachePlane(tensor)) };
+}
+
+/** Writes the first `length` positions of a slot. */
+function writeAll(parts: readonly CachedPart[], slot: number, values: readonly Layers[], length: number): void {
+  for (const [part, { layers }] of parts.entries()) {
+    for (const [layer, plane] of layers.entries()) {
+      const data = values[part]?.[layer];
+      invariant(data !== undefined, `part ${part} of layer ${layer} is there`);
+      plane.write(slot, data, length);
     }
   }
 }
@@ -155,10 +154,4 @@ export class KvCache {
 function refit(current: number, needed: number): number {
   if (needed > current || needed <= current * SHRINK_SHARE) return bucket(LENGTH_BUCKETS, Math.max(needed, 1));
   return current;
-}
-
-function at<T>(items: readonly T[], index: number): T {
-  const item = items[index];
-  invariant(item !== undefined, `the cache has a layer ${index}`);
-  return item;
 }

@@ -8,7 +8,8 @@
  * Within a section, what one row gets does not depend on the others: masked positions add exact zeros.
  */
 import { invariant } from '../errors.ts';
-import type { GraphBuilder, Value } from './graph-builder.ts';
+import { type CachedTensor, floatCache } from './cached-tensors.ts';
+import { BOOL, type GraphBuilder, type Value } from './graph-builder.ts';
 
 export interface HeadShape {
   readonly headCount: number;
@@ -97,9 +98,6 @@ function groupsLayout(graph: GraphBuilder, shape: HeadShape): SectionLayout {
   };
 }
 
-/** bool, as ONNX numbers the types of elements. */
-const BOOL = 9;
-
 export type SectionName = 'singles' | 'groups';
 
 interface KeysAndValues {
@@ -107,30 +105,43 @@ interface KeysAndValues {
   readonly values: Value;
 }
 
-/** One section's rows and cached keys and values, by layer. */
+/** The inputs of `floatCache`. */
+export function keysAndValues([keys, values]: readonly Value[]): KeysAndValues {
+  invariant(keys !== undefined && values !== undefined, 'keys and values are cached');
+  return { keys, values };
+}
+
+/** One section's rows and what is cached of them, by layer: the inputs of the cache's tensors, in their order. */
 export interface DecodeSection {
   readonly name: SectionName;
   readonly layout: SectionLayout;
-  /** Of the tokens decoded so far, [g, KV, positions, dk]. */
-  readonly selfCache: (layer: number) => KeysAndValues;
-  /** Of the source, or of the prompt, [g, KV, source, dk]. */
-  readonly sourceCache: (layer: number) => KeysAndValues;
+  /** Of the tokens decoded so far, as `floatCache` has them. */
+  readonly selfCache: (layer: number) => readonly Value[];
+  /** Of the source, or of the prompt. */
+  readonly sourceCache: (layer: number) => readonly Value[];
+}
+
+/** The shapes that a step's sections have in common. */
+export interface SectionShape {
+  readonly heads: HeadShape;
+  readonly layerCount: number;
+  readonly source: readonly CachedTensor[];
 }
 
 /** Declares the inputs of a section. Names carry the section: `singles.self_keys.0`, `groups.source_keys.3`, … */
 function declareSection(
   graph: GraphBuilder,
   name: SectionName,
-  { shape, layerCount }: { readonly shape: HeadShape; readonly layerCount: number },
+  { heads, layerCount, source }: SectionShape,
 ): DecodeSection {
-  const { headCount, headSize, keyValueHeadCount = headCount } = shape;
-  const cache = (kind: string, positions: string) => {
-    const dims = [`${name}_count`, keyValueHeadCount, `${name}_${positions}`, headSize];
-    const layers = Array.from({ length: layerCount }, (_, layer) => ({
-      keys: graph.input(`${name}.${kind}_keys.${layer}`, 'float32', dims),
-      values: graph.input(`${name}.${kind}_values.${layer}`, 'float32', dims),
-    }));
-    return (layer: number): KeysAndValues => {
+  const declare = (tensors: readonly CachedTensor[], length: string) => {
+    const layers = Array.from({ length: layerCount }, (_, layer) =>
+      tensors.map((tensor) => {
+        const dims = tensor.dims.map((size) => (size === 'length' ? `${name}_${length}` : size));
+        return graph.input(`${name}.${tensor.name}.${layer}`, tensor.type, [`${name}_count`, ...dims]);
+      }),
+    );
+    return (layer: number): readonly Value[] => {
       const found = layers[layer];
       invariant(found !== undefined, `the cache has a layer ${layer}`);
       return found;
@@ -138,9 +149,9 @@ function declareSection(
   };
   return {
     name,
-    layout: name === 'singles' ? singlesLayout(graph, shape) : groupsLayout(graph, shape),
-    selfCache: cache('self', 'positions'),
-    sourceCache: cache('source', 'source'),
+    layout: name === 'singles' ? singlesLayout(graph, heads) : groupsLayout(graph, heads),
+    selfCache: declare(floatCache('self', heads), 'positions'),
+    sourceCache: declare(source, 'source'),
   };
 }
 
@@ -158,17 +169,16 @@ export class DecodeSections {
   /** Declares section_sizes and the inputs of both sections. */
   constructor(
     private readonly graph: GraphBuilder,
-    shape: HeadShape,
-    layerCount: number,
+    shape: SectionShape,
   ) {
     this.sizes = graph.input('section_sizes', 'int64', [2]);
     const isThere = graph.node('Cast', [this.sizes], { to: BOOL });
     const [hasSingles, hasGroups] = graph.nodeWithOutputs('Split', [isThere, graph.integers(1, 1)], { axis: 0 }, 2);
     this.hasSingles = hasSingles as Value;
     this.hasGroups = hasGroups as Value;
-    this.singles = declareSection(graph, 'singles', { shape, layerCount });
-    this.groups = declareSection(graph, 'groups', { shape, layerCount });
-    this.width = shape.headCount * shape.headSize;
+    this.singles = declareSection(graph, 'singles', shape);
+    this.groups = declareSection(graph, 'groups', shape);
+    this.width = shape.heads.headCount * shape.heads.headSize;
   }
 
   /**
@@ -240,16 +250,4 @@ export function decodeSelfAttention(
   const [first, ...others] = parts.map(({ values }, part) => graph.node('MatMul', [shares[part] as Value, values]));
   const attended = others.reduce((sum, part) => graph.node('Add', [sum, part]), first as Value);
   return layout.toRows(attended);
-}
-
-/** Cross-attention of one section to its sources. `mask` broadcasts to [g, H, q, source]; rows [n, H·dk] in and out. */
-export function decodeCrossAttention(
-  graph: GraphBuilder,
-  { layout, sourceCache }: DecodeSection,
-  layer: number,
-  mask: Value,
-  rows: Value,
-): Value {
-  const source = sourceCache(layer);
-  return layout.toRows(attend(graph, layout.queries(rows), source.keys, source.values, mask));
 }

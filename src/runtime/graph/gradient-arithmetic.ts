@@ -1,7 +1,7 @@
 /** Reverse mode of arithmetic: elementwise with broadcasting, sums, and products of matrices. */
 import { invariant } from '../errors.ts';
 import { type GradientRule, type GradientTape, outputGradient } from './gradient-rule.ts';
-import type { Value } from './graph-builder.ts';
+import { FLOAT32, type Value } from './graph-builder.ts';
 import type { AttributeValue, Dimension } from './model-proto.ts';
 import { broadcastDims, integerAttribute } from './value-dims.ts';
 
@@ -74,7 +74,7 @@ const reduceSum: GradientRule = (node, tape) => {
 
 const reduceMean: GradientRule = (node, tape) => {
   const [x, axes] = node.inputs as [Value, Value | undefined];
-  const count = (value: Value): Value => tape.node('Cast', [tape.node('Size', [value])], { to: 1 });
+  const count = (value: Value): Value => tape.node('Cast', [tape.node('Size', [value])], { to: FLOAT32 });
   return [
     () => {
       const share = tape.node('Div', [count(outputGradient(node)), count(x)]);

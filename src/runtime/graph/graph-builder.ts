@@ -38,6 +38,9 @@ export interface RecordedGraph {
   readonly inputs: readonly ValueSpec[];
 }
 
+/** Types of elements that `Cast` goes to, as ONNX numbers them. */
+export const [FLOAT32, INT32, BOOL] = [1, 6, 9] as const;
+
 /** The first output of a graph that writes into the caller's arrays (Session.runInto). */
 export const IN_PLACE_MARKER = 'outputs_in_place';
 
@@ -89,11 +92,16 @@ export class GraphBuilder {
     return full as Value;
   }
 
+  /** Adds a small constant; those of one name are shared. */
+  constant(name: string, tensor: TensorValue): Value {
+    const full = `constants/${name}`;
+    if (!this.initializers.has(full)) this.initializers.set(full, tensor);
+    return full as Value;
+  }
+
   /** Adds a small int64 constant: axes, shapes, split sizes. Equal ones are shared. */
   integers(...values: readonly number[]): Value {
-    const name = `integers/${values.join(',')}`;
-    if (!this.initializers.has(name)) this.initializers.set(name, longTensor(values));
-    return name as Value;
+    return this.constant(`integers/${values.join(',')}`, longTensor(values));
   }
 
   /** Adds a node with one output. */

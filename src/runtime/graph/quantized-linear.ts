@@ -7,11 +7,9 @@ import { byteTensor, floatTensor, type TensorValue } from '../tensor.ts';
 import type { GraphBuilder, Value } from './graph-builder.ts';
 
 /** Largest quantized number of a row, before 128 is added. */
-const LARGEST = 127;
+export const LARGEST_BYTE = 127;
 /** What stands for zero. */
 export const ROW_ZERO = 128;
-/** Keeps a row of zeros from being divided by zero. */
-const LEAST_SCALE = 1e-30;
 /** The input of every graph with quantized rows: ROW_ZERO for each of them. */
 export const ROW_ZEROS = 'row_zeros';
 
@@ -56,7 +54,6 @@ interface QuantizedRows {
 export class RowQuantizer {
   private readonly known = new Map<Value, QuantizedRows>();
   private zeros: Value | undefined;
-  private constants: { readonly unit: Value; readonly least: Value } | undefined;
 
   constructor(private readonly graph: GraphBuilder) {}
 
@@ -65,9 +62,10 @@ export class RowQuantizer {
     const known = this.known.get(x);
     if (known !== undefined) return known;
     const { graph } = this;
-    const { unit, least } = this.declareConstants();
+    const unit = graph.constant('byte_unit', floatTensor(Float32Array.of(1 / LARGEST_BYTE), []));
     const largest = graph.node('ReduceMax', [graph.node('Abs', [x]), graph.integers(-1)], { keepdims: 0 });
-    const scales = graph.node('Max', [graph.node('Mul', [largest, unit]), least]); // [rows]
+    // a row of zeros has a scale of zero and bytes without a meaning, which the scale makes zeros again
+    const scales = graph.node('Mul', [largest, unit]); // [rows]
     const rows = {
       values: graph.node('QuantizeLinear', [x, scales, this.declareZeros()], { axis: 0 }),
       scales: graph.node('Reshape', [scales, graph.integers(-1, 1)]),
@@ -79,12 +77,5 @@ export class RowQuantizer {
   private declareZeros(): Value {
     this.zeros ??= this.graph.input(ROW_ZEROS, 'uint8', ['quantized_rows']);
     return this.zeros;
-  }
-
-  private declareConstants(): { readonly unit: Value; readonly least: Value } {
-    const scalar = (name: string, value: number): Value =>
-      this.graph.weight(name, floatTensor(Float32Array.of(value), []));
-    this.constants ??= { unit: scalar('unit', 1 / LARGEST), least: scalar('least_scale', LEAST_SCALE) };
-    return this.constants;
   }
 }

@@ -46,9 +46,7 @@ export interface BatchRunnerParts {
   readonly threadCount: number;
 }
 
-interface BatchShape {
-  readonly heads: HeadShape;
-  readonly cache: CacheShape;
+interface BatchShape extends CacheShape {
   /** Factors of runs that serve one request each, prepared with those of the rows. */
   readonly runFactors?: RunFactors;
 }
@@ -99,7 +97,7 @@ export abstract class BatchRunner implements ModelRunner {
   }
 
   createCache(): KvCache {
-    return new KvCache(this.shape.cache);
+    return new KvCache(this.shape);
   }
 
   get adapterBytes(): number {

@@ -1,10 +1,10 @@
 /**
  * What strategies read of the logits: little, because whole rows are slow to copy out. Inputs of a head's graph beside
- * its own: top_count [1]; asked_index [n, 2] of (row, id). Outputs: log_sum_exp [r, 1]; top_logits and top_ids
- * [r, top_count]; asked_logits [n]; all_logits [r, vocabulary]. A run copies out only what it names.
+ * its own: top_count [1]; normalized [1], 0 where nobody reads log_sum_exp; asked_index [n, 2] of (row, id). Outputs:
+ * log_sum_exp [r, 1]; top_logits and top_ids [r, top_count]; asked_logits [n]; all_logits [r, vocabulary]. A run copies out only what it names.
  */
 import type { RowNeeds, RowScores } from '../decoding/decoding-strategy.ts';
-import type { GraphBuilder, Value } from '../graph/graph-builder.ts';
+import { BOOL, type GraphBuilder, INT32, type Value } from '../graph/graph-builder.ts';
 import type { Feeds, Session } from '../session.ts';
 import { longTensor } from '../tensor.ts';
 
@@ -16,13 +16,21 @@ export function declareScores(graph: GraphBuilder, logits: Value, vocabularySize
   const [topLogits, topIds] = best as [Value, Value];
   graph.output(topLogits, 'top_logits', 'float32', ['rows', 'top']);
   // int32 halves what is copied and spares JavaScript the BigInts; ids are far below 2^31
-  graph.output(graph.node('Cast', [topIds], { to: 6 }), 'top_ids', 'int32', ['rows', 'top']);
-  // log Σ exp by way of LogSoftmax, whose rows do not depend on how many there are; those of Log and ReduceSum do
-  const logProbabilities = graph.node('LogSoftmax', [logits], { axis: -1 });
+  graph.output(graph.node('Cast', [topIds], { to: INT32 }), 'top_ids', 'int32', ['rows', 'top']);
   const first = (listed: Value): Value =>
     graph.node('Slice', [listed, graph.integers(0), graph.integers(1), graph.integers(1)]);
-  const highest = graph.node('GatherElements', [logProbabilities, first(topIds)], { axis: 1 });
-  graph.output(graph.node('Sub', [first(topLogits), highest]), 'log_sum_exp', 'float32', ['rows', 1]);
+  const logSumExp = graph.either(
+    graph.node('Cast', [graph.input('normalized', 'int64', [1])], { to: BOOL }),
+    { type: 'float32', dims: ['rows', 1] },
+    () => {
+      // by way of LogSoftmax, whose rows do not depend on how many there are; those of Log and ReduceSum do
+      const logProbabilities = graph.node('LogSoftmax', [logits], { axis: -1 });
+      const highest = graph.node('GatherElements', [logProbabilities, first(topIds)], { axis: 1 });
+      return graph.node('Sub', [first(topLogits), highest]);
+    },
+    () => first(topLogits),
+  );
+  graph.output(logSumExp, 'log_sum_exp', 'float32', ['rows', 1]);
   const asked = graph.input('asked_index', 'int64', ['asked', 2]);
   graph.output(graph.node('GatherND', [logits, asked]), 'asked_logits', 'float32', ['asked']);
 }
@@ -40,22 +48,29 @@ export async function runScores({ session, feeds, needs, vocabularySize }: Score
   const asked = needs.flatMap(({ askedIds }, row) => askedIds.flatMap((id) => [row, id]));
   // two at least: for a single one the kernel takes a slower way
   const topCount = Math.min(vocabularySize, Math.max(2, ...needs.map((need) => need.topCount)));
-  const names = ['log_sum_exp', 'top_logits', 'top_ids'];
+  const isNormalized = needs.some(({ orderOnly }) => !orderOnly);
+  const names = isNormalized ? ['log_sum_exp', 'top_logits', 'top_ids'] : ['top_logits', 'top_ids'];
   if (asked.length > 0) names.push('asked_logits');
   if (needs.some(({ allLogits }) => allLogits)) names.push('all_logits');
   const outputs = await session.run(
-    { ...feeds, top_count: longTensor([topCount]), asked_index: longTensor(asked, [asked.length / 2, 2]) },
+    {
+      ...feeds,
+      top_count: longTensor([topCount]),
+      normalized: longTensor([Number(isNormalized)]),
+      asked_index: longTensor(asked, [asked.length / 2, 2]),
+    },
     names,
   );
-  const logSumExp = outputs.floats('log_sum_exp');
+  const logSumExp = isNormalized ? outputs.floats('log_sum_exp') : undefined;
   const topLogits = outputs.floats('top_logits');
   const topIds = outputs.ints('top_ids');
   let askedOffset = 0;
-  return needs.map(({ askedIds, allLogits }, row): RowScores => {
+  return needs.map(({ askedIds, allLogits, orderOnly }, row): RowScores => {
     const askedStart = askedOffset;
     askedOffset += askedIds.length;
     return {
-      logSumExp: logSumExp[row] as number,
+      // not read then, and the same whoever else asks for it
+      logSumExp: orderOnly ? Number.NaN : (logSumExp?.[row] ?? Number.NaN),
       topIds: topIds.subarray(row * topCount, (row + 1) * topCount),
       topLogits: topLogits.subarray(row * topCount, (row + 1) * topCount),
       askedLogits: askedIds.length > 0 ? outputs.floats('asked_logits').subarray(askedStart, askedOffset) : [],

@@ -7,7 +7,7 @@
  * (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.1). Ids that these bounds do not tell apart
  * have no answer here: the whole head decides. So the ids are the whole head's own, always.
  */
-import { GraphBuilder, type Value } from '../graph/graph-builder.ts';
+import { GraphBuilder, INT32, type Value } from '../graph/graph-builder.ts';
 import type { OnnxModel } from '../graph/model-proto.ts';
 import { integerProduct, type QuantizedMatrix, ROW_ZERO } from '../graph/quantized-linear.ts';
 import { finestExactRange } from '../quantization/exact-range.ts';
@@ -75,7 +75,7 @@ function buildScreen(matrix: QuantizedMatrix, size: number): OnnxModel {
     2,
   ) as [Value, Value];
   graph.output(best[0], 'logits', 'float32', ['rows', listed]);
-  graph.output(graph.node('Cast', [best[1]], { to: 6 }), 'ids', 'int32', ['rows', listed]);
+  graph.output(graph.node('Cast', [best[1]], { to: INT32 }), 'ids', 'int32', ['rows', listed]);
   return graph.build();
 }
 

@@ -127,7 +127,8 @@ export class OutputHead {
   /** All logits of `states` [rows, size], 2 to 16 rows, [rows, vocabulary]; a row's do not depend on the others. */
   async logits(states: Float32Array): Promise<Float32Array> {
     const rows = Array.from({ length: states.length / this.size }, (_, row) => row);
-    const feeds = { ...this.feeds(states, rows), top_count: longTensor([2]), asked_index: longTensor([], [0, 2]) };
+    const asked = { top_count: longTensor([2]), normalized: longTensor([0]), asked_index: longTensor([], [0, 2]) };
+    const feeds = { ...this.feeds(states, rows), ...asked };
     return (await this.session.run(feeds, ['all_logits'])).floats('all_logits');
   }
 

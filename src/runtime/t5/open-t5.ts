@@ -24,7 +24,8 @@ export async function openT5(config: T5Config, context: LoadContext): Promise<Lo
   onProgress('decoder', 0);
   const decoder = await openGraph(buildT5Decoder(config, parameters, targets, range), context);
   const { heads, table, byteLength } = await openEnds(head, embeddings, config.hiddenSize, context);
-  const runner = new T5Runner(config, { encoder, decoder, heads, table, memory, threadCount });
+  const isQuantized = range !== undefined;
+  const runner = new T5Runner(config, { encoder, decoder, heads, table, memory, threadCount, isQuantized });
   const isUntied = head !== embeddings;
   const parameterCount = t5ParameterCount(config, isUntied);
   const inner = parameterCount - (isUntied ? 2 : 1) * embeddings.length;

@@ -10,16 +10,20 @@
  */
 import { invariant } from '../errors.ts';
 import {
+  attend,
   DecodeSections,
-  decodeCrossAttention,
   decodeSelfAttention,
+  keysAndValues,
   type SectionName,
   type SectionView,
+  splitHeads,
 } from '../graph/attention.ts';
+import { type CachedTensor, floatCache, quantizedSourceCache } from '../graph/cached-tensors.ts';
 import { GraphBuilder, type Value } from '../graph/graph-builder.ts';
 import { type Stream, splitLast } from '../graph/layers.ts';
 import { type AdaptableGraph, type AdaptedShape, type LoraTargets, RowLora, RunLora } from '../graph/lora.ts';
 import { createProducts, type MatrixProducts } from '../graph/matrix-products.ts';
+import { attendQuantized, quantizedSource, quantizeSource } from '../graph/quantized-attention.ts';
 import type { T5Config } from '../models/model-config.ts';
 import type { WeightRange } from '../quantization/quantize-rows.ts';
 import { floatTensor } from '../tensor.ts';
@@ -98,10 +102,27 @@ function constantsOf(config: T5Config, { encoder, decoder }: T5Parameters): Map<
   return constants;
 }
 
+/** What is kept of a source: in 8 bits where the weights are. */
+export function t5SourceCache(config: T5Config, isQuantized: boolean): readonly CachedTensor[] {
+  return isQuantized ? quantizedSourceCache(config) : floatCache('source', config);
+}
+
+/** The tensors of `t5SourceCache` of one layer, of keys and values [b, s, H·dk]. */
+function cachedSource(
+  graph: GraphBuilder,
+  rows: { readonly keys: Value; readonly values: Value },
+  config: T5Config,
+  isQuantized: boolean,
+): readonly Value[] {
+  if (!isQuantized) return [rows.keys, rows.values].map((x) => splitHeads(graph, x, config));
+  const { keys, keyScales, values, valueScales } = quantizeSource(graph, rows, config);
+  return [keys, keyScales, values, valueScales];
+}
+
 /**
  * Inputs: source_embeddings [b, s, d], relative_buckets [s, s], source_mask [b, 1, 1, s] (0 or -inf). `range`: of 8-bit
  * weights; undefined: float32. b is 1 in 8 bits.
- * Outputs: states [b, s, d]; source_keys.N and source_values.N [b, H, s, dk] for every decoder layer N.
+ * Outputs: states [b, s, d]; NAME.N, a tensor of `t5SourceCache` [b, …], for every decoder layer N.
  */
 export function buildT5Encoder(
   config: T5Config,
@@ -124,12 +145,15 @@ export function buildT5Encoder(
   const mask = graph.input('source_mask', 'float32', ['batch', 1, 1, 'source']);
   const states = layers.encode(embeddings, graph.node('Add', [relativeBias, mask]));
   graph.output(states, 'states', 'float32', ['batch', 'source', config.hiddenSize]);
-  const cacheDims = ['batch', config.headCount, 'source', config.headSize];
+  const parts = t5SourceCache(config, range !== undefined);
   for (let index = 0; index < config.decoderLayerCount; index++) {
     graph.scope(`decoder/${index}/cross`, () => {
-      const { keys, values } = layers.sourceKeysValues(`decoder.block.${index}.layer.1`, states);
-      graph.output(keys, `source_keys.${index}`, 'float32', cacheDims);
-      graph.output(values, `source_values.${index}`, 'float32', cacheDims);
+      const rows = layers.sourceKeysValues(`decoder.block.${index}.layer.1`, states);
+      for (const [part, value] of cachedSource(graph, rows, config, range !== undefined).entries()) {
+        const { name, type, dims } = parts[part] as CachedTensor;
+        const sizes = dims.map((size) => (size === 'length' ? 'source' : size));
+        graph.output(value, `${name}.${index}`, type, ['batch', ...sizes]);
+      }
     });
   }
   return { model: graph.build(), adapted: lora.adapted };
@@ -183,11 +207,17 @@ export function buildT5Decoder(
   const { fromHeads, toHeads } = layers.shapes;
   const embeddings = graph.input('token_embeddings', 'float32', ['rows', config.hiddenSize]);
   const table = weights.relativeBias('decoder');
-  const sections = new DecodeSections(graph, config, config.decoderLayerCount);
+  const isQuantized = range !== undefined;
+  const sections = new DecodeSections(graph, {
+    heads: config,
+    layerCount: config.decoderLayerCount,
+    source: t5SourceCache(config, isQuantized),
+  });
   const views = {
     singles: declareT5Section(graph, 'singles', table),
     groups: declareT5Section(graph, 'groups', table),
   };
+  const attendSource = isQuantized ? attendQuantizedSource : attendFloatSource;
   const newCache: Value[] = [];
   let stream: Stream = { sum: embeddings, pending: undefined };
   for (let index = 0; index < config.decoderLayerCount; index++) {
@@ -201,7 +231,7 @@ export function buildT5Decoder(
           decodeSelfAttention(
             graph,
             section,
-            { ...views[section.name].view, cached: [section.selfCache(index)] },
+            { ...views[section.name].view, cached: [keysAndValues(section.selfCache(index))] },
             { queries: q as Value, keys: k as Value, values: v as Value },
           ),
         );
@@ -210,9 +240,10 @@ export function buildT5Decoder(
       const crossed = graph.scope('cross', (): Stream => {
         const { normalized, sum } = layers.normalize(attended, `${path}.1.layer_norm`);
         const queries = layers.projectOne(normalized, `${path}.1.EncDecAttention.q`, toHeads);
-        const joined = sections.attend([queries], (section, [q]) =>
-          decodeCrossAttention(graph, section, index, views[section.name].sourceMask, q as Value),
-        );
+        const joined = sections.attend([queries], ({ name, layout, sourceCache }, [q]) => {
+          const { sourceMask } = views[name];
+          return layout.toRows(attendSource(graph, layout.queries(q as Value), sourceCache(index), sourceMask));
+        });
         return { sum, pending: layers.projectOne(joined, `${path}.1.EncDecAttention.o`, fromHeads) };
       });
       return layers.feedForward(`${path}.2`, crossed);
@@ -224,6 +255,16 @@ export function buildT5Decoder(
   graph.output(states, 'states', 'float32', ['rows', config.hiddenSize]);
   return { model: graph.build(), adapted: lora.adapted };
 }
+
+type AttendSource = (graph: GraphBuilder, queries: Value, source: readonly Value[], mask: Value) => Value;
+
+const attendFloatSource: AttendSource = (graph, queries, source, mask) => {
+  const { keys, values } = keysAndValues(source);
+  return attend(graph, queries, keys, values, mask);
+};
+
+const attendQuantizedSource: AttendSource = (graph, queries, source, mask) =>
+  attendQuantized(graph, queries, quantizedSource(source), mask);
 
 /** The constants of a decoder whose bias can mask, and whose last norm has taken in the scale of a tied head. */
 function decoderConstants(config: T5Config, parameters: T5Parameters): ReadonlyMap<string, Float32Array> {

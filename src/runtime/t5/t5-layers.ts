@@ -96,14 +96,10 @@ export class T5Layers {
     });
   }
 
-  /** The keys and values [b, H, s, dk] that cross-attention reads of the encoder's states; `path`: of the layer. */
+  /** The keys and values [b, s, H·dk] that cross-attention reads of the encoder's states; `path`: of the layer. */
   sourceKeysValues(path: string, states: Value): { readonly keys: Value; readonly values: Value } {
     const read = (part: string): Value =>
-      splitHeads(
-        this.graph,
-        this.projectOne(states, `${path}.EncDecAttention.${part}`, this.shapes.toHeads),
-        this.config,
-      );
+      this.projectOne(states, `${path}.EncDecAttention.${part}`, this.shapes.toHeads);
     return { keys: read('k'), values: read('v') };
   }
 

@@ -20,6 +20,7 @@ import type { T5Config } from '../models/model-config.ts';
 import type { SessionOutputs } from '../session.ts';
 import { floatTensor, intTensor, longTensor, type TensorValue } from '../tensor.ts';
 import { decoderBuckets, encoderBuckets } from './relative-buckets.ts';
+import { t5SourceCache } from './t5-graphs.ts';
 
 /** Sources are padded to a multiple of this: the kernels' widest vector, so that padding leaves every bit as it is. */
 const SOURCE_MULTIPLE = 16;
@@ -30,6 +31,8 @@ const DISTANCE_TABLE_LENGTH = 4096;
 
 export interface T5RunnerParts extends BatchRunnerParts {
   readonly encoder: AdaptableSession;
+  /** Whether it gives sources in 8 bits. */
+  readonly isQuantized: boolean;
 }
 
 export class T5Runner extends BatchRunner {
@@ -37,21 +40,23 @@ export class T5Runner extends BatchRunner {
   private readonly sourceFactors: RunFactors;
   private readonly encoderBucketCache = new Map<number, Int32Array>();
   private readonly distanceBuckets: Int32Array;
-  private readonly encoderOutputs: readonly string[];
+  /** Of each tensor of a source, by layer. */
+  private readonly sourceOutputs: readonly (readonly string[])[];
 
   constructor(
     private readonly config: T5Config,
     parts: T5RunnerParts,
   ) {
     const runFactors = new RunFactors(parts.encoder.adapted, parts.memory.factorBytes);
-    const { decoderLayerCount: layerCount, headCount, headSize } = config;
-    super(config, parts, { heads: config, cache: { layerCount, headCount, headSize }, runFactors });
+    const source = t5SourceCache(config, parts.isQuantized);
+    super(config, parts, { layerCount: config.decoderLayerCount, heads: config, source, runFactors });
     this.encoder = parts.encoder;
     this.sourceFactors = runFactors;
     const { relativeBucketCount, relativeMaxDistance } = config;
     this.distanceBuckets = decoderBuckets(DISTANCE_TABLE_LENGTH, relativeBucketCount, relativeMaxDistance);
-    const layers = Array.from({ length: config.decoderLayerCount }, (_, layer) => layer);
-    this.encoderOutputs = layers.flatMap((layer) => [`source_keys.${layer}`, `source_values.${layer}`]);
+    this.sourceOutputs = source.map(({ name }) =>
+      Array.from({ length: config.decoderLayerCount }, (_, layer) => `${name}.${layer}`),
+    );
   }
 
   startOf(): DecodingStart {
@@ -143,14 +148,9 @@ export class T5Runner extends BatchRunner {
   }
 
   private async encode(tokenIds: readonly number[], adapters: AdapterCombination): Promise<SourceCache> {
-    const outputs = await this.runEncoder(tokenIds, adapters, this.encoderOutputs);
-    const layers = Array.from({ length: this.config.decoderLayerCount }, (_, layer) => layer);
-    return {
-      length: padded(tokenIds.length),
-      offset: 0,
-      keys: layers.map((layer) => outputs.floats(`source_keys.${layer}`)),
-      values: layers.map((layer) => outputs.floats(`source_values.${layer}`)),
-    };
+    const outputs = await this.runEncoder(tokenIds, adapters, this.sourceOutputs.flat());
+    const parts = this.sourceOutputs.map((names) => names.map((name) => outputs.cached(name)));
+    return { length: padded(tokenIds.length), parts };
   }
 
   private bucketsOf(length: number): Int32Array {

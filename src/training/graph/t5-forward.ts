@@ -74,8 +74,13 @@ class T5Writer {
     const { fromHeads, toHeads } = layers.shapes;
     return graph.scope('cross', () => {
       const { normalized, sum } = layers.normalize(stream, `${path}.layer_norm`);
-      const { keys, values } = layers.sourceKeysValues(path, source);
-      const queries = splitHeads(graph, layers.projectOne(normalized, `${path}.EncDecAttention.q`, toHeads), config);
+      const rows = layers.sourceKeysValues(path, source);
+      const asked = layers.projectOne(normalized, `${path}.EncDecAttention.q`, toHeads);
+      const [keys, values, queries] = [rows.keys, rows.values, asked].map((x) => splitHeads(graph, x, config)) as [
+        Value,
+        Value,
+        Value,
+      ];
       const merged = mergeHeads(graph, attend(graph, queries, keys, values, sourceMask), config);
       return { sum, pending: layers.projectOne(merged, `${path}.EncDecAttention.o`, fromHeads) };
     });

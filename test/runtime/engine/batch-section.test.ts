@@ -8,20 +8,33 @@ import { makeScheduled } from '../../support/scheduled-requests.ts';
 import { seededNumbers } from '../../support/seeded-numbers.ts';
 
 const SEED = 20261128;
-const SHAPE = { layerCount: 2, headCount: 2, headSize: 3 };
+const [HEADS, HEAD_SIZE] = [2, 3];
+/** Of every kind: floats by position, bytes whose last axis is the position, and what is said of a whole source. */
+const SHAPE = {
+  layerCount: 2,
+  heads: { headCount: HEADS, headSize: HEAD_SIZE },
+  source: [
+    { name: 'source_values', type: 'float32', dims: [HEADS, 'length', HEAD_SIZE] },
+    { name: 'source_keys', type: 'uint8', dims: [HEADS, HEAD_SIZE, 'length'] },
+    { name: 'source_scales', type: 'float32', dims: [HEADS, 1, HEAD_SIZE] },
+  ],
+} as const;
 
-/** A source whose keys and values are all `mark`. */
+/** A source of which everything is `mark`, as far as a byte tells. */
 function sourceOf(mark: number, length: number): SourceCache {
-  const plane = (): Float32Array => new Float32Array(SHAPE.headCount * length * SHAPE.headSize).fill(mark);
-  const planes = [plane(), plane()];
-  return { length, offset: 0, keys: planes, values: planes };
+  const [bytes, floats] = [new Uint8Array(HEADS * HEAD_SIZE * length), new Float32Array(HEADS * HEAD_SIZE * length)];
+  const scales = new Float32Array(HEADS * HEAD_SIZE).fill(mark);
+  const parts = [floats.fill(mark), bytes.fill(mark), scales];
+  return { length, parts: parts.map((part) => [part, part]) };
 }
 
 function assertHolds(section: BatchSection, request: ScheduledRequest, mark: number): void {
   const { source } = section.cache.save(slotOf(request), request.sourceLength, 0);
-  for (const plane of [...source.keys, ...source.values]) {
+  assert.equal(source.parts.length, SHAPE.source.length);
+  for (const plane of source.parts.flat()) {
+    const expected = plane instanceof Uint8Array ? mark % 256 : mark;
     assert.ok(
-      plane.every((value) => value === mark),
+      plane.every((value) => value === expected),
       `${request.request.id} has its source`,
     );
   }
