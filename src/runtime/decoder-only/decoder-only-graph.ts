@@ -18,9 +18,9 @@ import { GraphBuilder, type Value } from '../graph/graph-builder.ts';
 import { type Stream, splitLast } from '../graph/layers.ts';
 import { type AdaptableGraph, type LoraTargets, RowLora } from '../graph/lora.ts';
 import { createProducts, type MatrixProducts } from '../graph/matrix-products.ts';
+import type { Int8Format } from '../graph/quantized-linear.ts';
 import type { LinearModule } from '../models/linear-module.ts';
 import type { DecoderOnlyConfig } from '../models/model-config.ts';
-import type { WeightRange } from '../quantization/quantize-rows.ts';
 import { floatTensor } from '../tensor.ts';
 import type { DecoderOnlyLayers, DecoderOnlyWeights, LayerParts } from './decoder-only-layers.ts';
 import type { DecoderOnlyParameters } from './decoder-only-parameters.ts';
@@ -78,7 +78,7 @@ export function buildDecoderOnlyGraph(
   config: DecoderOnlyConfig,
   { tensors }: DecoderOnlyParameters,
   targets: LoraTargets,
-  range?: WeightRange,
+  int8?: Int8Format,
 ): AdaptableGraph {
   const graph = new GraphBuilder(`${config.family}-decoder`);
   const lora = new RowLora(graph, targets);
@@ -87,7 +87,7 @@ export function buildDecoderOnlyGraph(
     graph,
     config,
     lora,
-    weights: new ConstantWeights(graph, tensors, createProducts(graph, range)),
+    weights: new ConstantWeights(graph, tensors, createProducts(graph, int8)),
   });
   const sections = new DecodeSections(graph, {
     heads: config,

@@ -16,12 +16,12 @@ import { DecoderOnlyRunner } from './decoder-only-runner.ts';
 import { checkDecoderOnlyTensors, decoderOnlyTensorShapes } from './decoder-only-tensors.ts';
 
 export async function openDecoderOnly(config: DecoderOnlyConfig, context: LoadContext): Promise<LoadedRunner> {
-  const { files, targets, memory, threadCount, range, onProgress } = context;
+  const { files, targets, memory, threadCount, int8, onProgress } = context;
   const warnings = checkDecoderOnlyTensors(config, files);
   const parameters = await readDecoderOnlyParameters(config, files, countTensors(context));
   const { embeddings, positionEmbeddings, head } = parameters;
   onProgress('decoder', 0);
-  const decoder = await openGraph(buildDecoderOnlyGraph(config, parameters, targets, range), context);
+  const decoder = await openGraph(buildDecoderOnlyGraph(config, parameters, targets, int8), context);
   const { heads, table, byteLength } = await openEnds(head, embeddings, config.hiddenSize, context);
   const runner = new DecoderOnlyRunner(config, { decoder, heads, table, positionEmbeddings, memory, threadCount });
   const parameterCount = countElements(decoderOnlyTensorShapes(config));

@@ -1,9 +1,9 @@
 /** Products with the matrices that a graph holds, in float32 or in 8 bits. */
-import { quantizeRows, type WeightRange } from '../quantization/quantize-rows.ts';
+import { quantizeRows } from '../quantization/quantize-rows.ts';
 import { floatTensor } from '../tensor.ts';
 import type { GraphBuilder, Value } from './graph-builder.ts';
 import { linear } from './layers.ts';
-import { integerProduct, RowQuantizer } from './quantized-linear.ts';
+import { type Int8Format, RowQuantizer } from './quantized-linear.ts';
 
 export interface MatrixProducts {
   /** x [.., inSize] × the matrix, which lies as [outSize, inSize]. → [.., outSize] */
@@ -26,18 +26,17 @@ class IntegerProducts implements MatrixProducts {
 
   constructor(
     private readonly graph: GraphBuilder,
-    private readonly range: WeightRange,
+    private readonly format: Int8Format,
     /** Whether x is [1, rows, in] rather than [rows, in]. */
     private readonly isBatched: boolean,
   ) {
-    this.rows = new RowQuantizer(graph);
+    this.rows = new RowQuantizer(graph, format.rowBytes);
   }
 
   product(x: Value, name: string, matrix: Float32Array, inSize: number): Value {
     const { graph } = this;
-    const { values, scales } = this.rows.quantize(this.flatten(x, inSize));
-    const sums = integerProduct(graph, values, name, quantizeRows(matrix, inSize, this.range));
-    const y = graph.node('Mul', [sums, scales]);
+    const rows = this.rows.quantize(this.flatten(x, inSize));
+    const y = this.rows.multiply(rows, name, quantizeRows(matrix, inSize, this.format.range));
     return this.isBatched ? graph.node('Reshape', [y, graph.integers(1, -1, matrix.length / inSize)]) : y;
   }
 
@@ -49,7 +48,7 @@ class IntegerProducts implements MatrixProducts {
   }
 }
 
-/** `range`: of 8-bit weights; undefined: float32. */
-export function createProducts(graph: GraphBuilder, range: WeightRange | undefined, isBatched = false): MatrixProducts {
-  return range === undefined ? new FloatProducts(graph) : new IntegerProducts(graph, range, isBatched);
+/** `int8` undefined: float32. */
+export function createProducts(graph: GraphBuilder, int8: Int8Format | undefined, isBatched = false): MatrixProducts {
+  return int8 === undefined ? new FloatProducts(graph) : new IntegerProducts(graph, int8, isBatched);
 }

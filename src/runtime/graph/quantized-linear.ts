@@ -3,6 +3,8 @@
  * who shares its batch: sums of integers are exact in any order. Rows are unsigned around 128, weights are signed: the one
  * pair of types that onnxruntime has fast kernels for on every processor.
  */
+
+import type { WeightRange } from '../quantization/quantize-rows.ts';
 import { byteTensor, floatTensor, type TensorValue } from '../tensor.ts';
 import type { GraphBuilder, Value } from './graph-builder.ts';
 
@@ -43,39 +45,89 @@ export function integerProduct(
   ]);
 }
 
+/** How a model's matrices and the rows that meet them are held. */
+export interface Int8Format {
+  readonly range: WeightRange;
+  /**
+   * Of a number of a row. With one byte a row's largest number sets the step of all others; where single channels are
+   * hundreds of times as large as the rest, as decoder-only models have them, little is left of those. The second byte
+   * holds what the first one left, in steps of 1/254 of its own: the same weights, twice the rows.
+   */
+  readonly rowBytes: 1 | 2;
+}
+
+/** Rows as products take them; multiply them with `RowQuantizer.multiply`. */
 interface QuantizedRows {
-  /** [rows, in], uint8 around 128. */
+  /** [rowBytes · rows, in], uint8 around 128: all first bytes, then all second ones. */
   readonly values: Value;
-  /** [rows, 1] */
+  /** [rows, 1]: what a unit of the last byte stands for. */
   readonly scales: Value;
 }
+
+/** Steps of the second byte in one of the first: half of one is the largest number of a byte. */
+const SECOND_STEPS = 2 * LARGEST_BYTE;
 
 /** Quantizes rows; those that several matrices read are quantized once. */
 export class RowQuantizer {
   private readonly known = new Map<Value, QuantizedRows>();
   private zeros: Value | undefined;
 
-  constructor(private readonly graph: GraphBuilder) {}
+  constructor(
+    private readonly graph: GraphBuilder,
+    private readonly rowBytes: Int8Format['rowBytes'],
+  ) {}
 
   /** x [rows, in] */
   quantize(x: Value): QuantizedRows {
     const known = this.known.get(x);
     if (known !== undefined) return known;
     const { graph } = this;
-    const unit = graph.constant('byte_unit', floatTensor(Float32Array.of(1 / LARGEST_BYTE), []));
     const largest = graph.node('ReduceMax', [graph.node('Abs', [x]), graph.integers(-1)], { keepdims: 0 });
     // a row of zeros has a scale of zero and bytes without a meaning, which the scale makes zeros again
-    const scales = graph.node('Mul', [largest, unit]); // [rows]
-    const rows = {
-      values: graph.node('QuantizeLinear', [x, scales, this.declareZeros()], { axis: 0 }),
-      scales: graph.node('Reshape', [scales, graph.integers(-1, 1)]),
-    };
+    const steps = graph.node('Mul', [largest, this.scalar('byte_unit', 1 / LARGEST_BYTE)]); // [rows]
+    const rows = this.rowBytes === 1 ? this.oneByte(x, steps) : this.twoBytes(x, steps);
     this.known.set(x, rows);
     return rows;
+  }
+
+  /** Rows × the matrix, [rows, out]. */
+  multiply({ values, scales }: QuantizedRows, name: string, matrix: QuantizedMatrix): Value {
+    const { graph } = this;
+    const sums = integerProduct(graph, values, name, matrix);
+    if (this.rowBytes === 1) return graph.node('Mul', [sums, scales]);
+    const [first, second] = graph.nodeWithOutputs('Split', [sums], { axis: 0, num_outputs: 2 }, 2);
+    const coarse = graph.node('Mul', [first as Value, this.scalar('second_steps', SECOND_STEPS)]);
+    return graph.node('Mul', [graph.node('Add', [coarse, second as Value]), scales]);
+  }
+
+  private oneByte(x: Value, steps: Value): QuantizedRows {
+    return { values: this.round(x, steps), scales: this.column(steps) };
+  }
+
+  private twoBytes(x: Value, steps: Value): QuantizedRows {
+    const { graph } = this;
+    const first = this.round(x, steps);
+    const coarse = graph.node('DequantizeLinear', [first, steps, this.declareZeros()], { axis: 0 });
+    const smallSteps = graph.node('Mul', [steps, this.scalar('second_unit', 1 / SECOND_STEPS)]);
+    const second = this.round(graph.node('Sub', [x, coarse]), smallSteps);
+    return { values: graph.node('Concat', [first, second], { axis: 0 }), scales: this.column(smallSteps) };
+  }
+
+  /** `steps` [rows] */
+  private round(x: Value, steps: Value): Value {
+    return this.graph.node('QuantizeLinear', [x, steps, this.declareZeros()], { axis: 0 });
+  }
+
+  private column(steps: Value): Value {
+    return this.graph.node('Reshape', [steps, this.graph.integers(-1, 1)]);
   }
 
   private declareZeros(): Value {
     this.zeros ??= this.graph.input(ROW_ZEROS, 'uint8', ['quantized_rows']);
     return this.zeros;
+  }
+
+  private scalar(name: string, value: number): Value {
+    return this.graph.constant(name, floatTensor(Float32Array.of(value), []));
   }
 }

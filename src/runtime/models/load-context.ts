@@ -1,12 +1,12 @@
 /** What each family's loader is given, and what all of them make alike. */
 import type { ModelRunner } from '../engine/model-runner.ts';
 import type { AdaptableGraph, LoraTargets } from '../graph/lora.ts';
-import type { QuantizedMatrix } from '../graph/quantized-linear.ts';
+import type { Int8Format } from '../graph/quantized-linear.ts';
 import type { AdapterMemory } from '../lora/adapter-memory.ts';
 import { AdaptedHead } from '../output-head/adapted-head.ts';
-import { OutputHead } from '../output-head/output-head.ts';
+import { type IntegerHead, OutputHead } from '../output-head/output-head.ts';
 import { RowHeads } from '../output-head/row-heads.ts';
-import { describeRange, quantizeRows, type WeightRange } from '../quantization/quantize-rows.ts';
+import { describeRange, quantizeRows } from '../quantization/quantize-rows.ts';
 import { Session } from '../session.ts';
 import type { AdaptableSession } from './batch-runner.ts';
 import { ByteTable, type EmbeddingTable, FloatTable } from './embedding-table.ts';
@@ -17,8 +17,8 @@ export interface LoadContext {
   readonly targets: LoraTargets;
   readonly memory: AdapterMemory;
   readonly threadCount: number;
-  /** Of 8-bit weights; undefined: float32. */
-  readonly range?: WeightRange | undefined;
+  /** Undefined: float32. */
+  readonly int8?: Int8Format | undefined;
   /** As in OutputHeadOptions. */
   readonly screened?: boolean;
   readonly onProgress: (stage: string, share: number) => void;
@@ -71,9 +71,10 @@ export function openEnds(
   context: LoadContext,
 ): Promise<OpenedEnds> {
   context.onProgress('head', 0);
-  const { range } = context;
-  if (range === undefined) return openFloatEnds(head, embeddings, size, context);
-  return openByteEnds(quantizeRows(head, size, range), new ByteTable(embeddings, size), size, context);
+  const { int8 } = context;
+  if (int8 === undefined) return openFloatEnds(head, embeddings, size, context);
+  const own = { matrix: quantizeRows(head, size, int8.range), rowBytes: int8.rowBytes };
+  return openByteEnds(own, new ByteTable(embeddings, size), size, context);
 }
 
 async function openFloatEnds(
@@ -94,23 +95,25 @@ async function openFloatEnds(
 }
 
 async function openByteEnds(
-  head: QuantizedMatrix,
+  head: IntegerHead,
   table: ByteTable,
   size: number,
   context: LoadContext,
 ): Promise<OpenedEnds> {
   const own = await OutputHead.createInteger(head, context);
-  const adapted = new AdaptedHead(own, head.scales.length, size, context);
-  const byteLength = table.byteLength + head.weights.byteLength;
+  const { scales, weights } = head.matrix;
+  const adapted = new AdaptedHead(own, scales.length, size, context);
+  const byteLength = table.byteLength + weights.byteLength;
   return { table, heads: new RowHeads(own, adapted, size), byteLength };
 }
 
 /** What is said of the weights in logs. */
-export function kernelsOf({ range }: LoadContext): string {
-  return range === undefined ? 'float32' : `int8: ${describeRange(range)}`;
+export function kernelsOf({ int8 }: LoadContext): string {
+  if (int8 === undefined) return 'float32';
+  return `int8: ${describeRange(int8.range)}${int8.rowBytes === 1 ? '' : '; rows in two bytes'}`;
 }
 
 /** Bytes of the weights that graphs hold, of `count` parameters that are not the model's ends. */
-export function graphBytes(count: number, { range }: LoadContext): number {
-  return count * (range === undefined ? FLOAT_BYTES : 1);
+export function graphBytes(count: number, { int8 }: LoadContext): number {
+  return count * (int8 === undefined ? FLOAT_BYTES : 1);
 }

@@ -1,6 +1,7 @@
 /** Loads a model of any family in an inference worker: checks the weights, writes the graphs, makes the sessions. */
 import { openDecoderOnly } from '../decoder-only/open-decoder-only.ts';
 import type { LoraTargets } from '../graph/lora.ts';
+import type { Int8Format } from '../graph/quantized-linear.ts';
 import { type AdapterMemory, defaultAdapterMemory } from '../lora/adapter-memory.ts';
 import { noTargets } from '../lora/lora-targets.ts';
 import { finestExactRange } from '../quantization/exact-range.ts';
@@ -39,11 +40,16 @@ export function loadRunner(
   return withModelErrors(async () => {
     const files = await openModelWeights(modelFolder, config);
     try {
-      const range = precision === 'int8' ? await finestExactRange(options.threadCount) : undefined;
-      const context = { files, targets, memory, onProgress, range, ...options };
+      const int8 = precision === 'int8' ? await int8Format(config, options.threadCount) : undefined;
+      const context = { files, targets, memory, onProgress, int8, ...options };
       return config.family === 't5' ? await openT5(config, context) : await openDecoderOnly(config, context);
     } finally {
       await files.close();
     }
   });
+}
+
+/** T5's rows do with one byte; those of decoder-only models do not (docs/results.md has what either costs). */
+async function int8Format({ family }: ModelConfig, threadCount: number): Promise<Int8Format> {
+  return { range: await finestExactRange(threadCount), rowBytes: family === 't5' ? 1 : 2 };
 }

@@ -6,7 +6,7 @@ import type { RowNeeds, RowScores } from '../decoding/decoding-strategy.ts';
 import { GraphBuilder, type Value } from '../graph/graph-builder.ts';
 import { linear } from '../graph/layers.ts';
 import type { OnnxModel } from '../graph/model-proto.ts';
-import { integerProduct, type QuantizedMatrix, ROW_ZEROS, RowQuantizer, rowZeros } from '../graph/quantized-linear.ts';
+import { type Int8Format, type QuantizedMatrix, ROW_ZEROS, RowQuantizer, rowZeros } from '../graph/quantized-linear.ts';
 import { type Feeds, Session } from '../session.ts';
 import { floatTensor, longTensor } from '../tensor.ts';
 import { declareScores, gatherRows, runScores } from './head-scores.ts';
@@ -15,6 +15,13 @@ import { HeadScreen } from './head-screen.ts';
 /** Heads of fewer weights than this are multiplied faster than they are screened. */
 const SCREENED_FROM = 2 ** 22;
 const NO_IDS: ReadonlySet<number> = new Set();
+
+/** A head in 8 bits. */
+export interface IntegerHead {
+  /** [size, vocabulary] */
+  readonly matrix: QuantizedMatrix;
+  readonly rowBytes: Int8Format['rowBytes'];
+}
 
 export interface OutputHeadOptions {
   readonly threadCount: number;
@@ -47,12 +54,11 @@ function buildHead(head: Float32Array, size: number, inPlace: boolean): OnnxMode
 }
 
 /** As `buildHead`, with 8-bit weights; beside its inputs those of quantized rows. */
-function buildIntegerHead(head: QuantizedMatrix, size: number): OnnxModel {
+function buildIntegerHead({ matrix, rowBytes }: IntegerHead, size: number): OnnxModel {
   const graph = new GraphBuilder('output-head');
   const states = graph.input('states', 'float32', ['rows', size]);
-  const { values, scales } = new RowQuantizer(graph).quantize(states);
-  const logits = graph.node('Mul', [integerProduct(graph, values, 'head', head), scales]);
-  declareScores(graph, logits, head.scales.length);
+  const rows = new RowQuantizer(graph, rowBytes);
+  declareScores(graph, rows.multiply(rows.quantize(states), 'head', matrix), matrix.scales.length);
   return graph.build();
 }
 
@@ -87,11 +93,12 @@ export class OutputHead {
 
   /** An 8-bit head: all rows are its own, none is screened. */
   static async createInteger(
-    head: QuantizedMatrix,
+    head: IntegerHead,
     { threadCount }: Pick<OutputHeadOptions, 'threadCount'>,
   ): Promise<OutputHead> {
-    const vocabularySize = head.scales.length;
-    const size = head.weights.length / vocabularySize;
+    const { scales, weights } = head.matrix;
+    const vocabularySize = scales.length;
+    const size = weights.length / vocabularySize;
     const session = await Session.create(buildIntegerHead(head, size), { threadCount });
     return new OutputHead(session, undefined, size, vocabularySize, undefined, true);
   }

@@ -40,7 +40,12 @@ function openProduct(threadCount: number, range: WeightRange | undefined): Promi
   const graph = new GraphBuilder('matrix-rate');
   const x = graph.input('x', 'float32', ['rows', IN_SIZE]);
   const matrix = Float32Array.from({ length: IN_SIZE * OUT_SIZE }, (_, index) => Math.sin(index));
-  graph.output(createProducts(graph, range).product(x, 'matrix', matrix, IN_SIZE), 'y', 'float32', ['rows', OUT_SIZE]);
+  graph.output(
+    createProducts(graph, range && { range, rowBytes: 1 }).product(x, 'matrix', matrix, IN_SIZE),
+    'y',
+    'float32',
+    ['rows', OUT_SIZE],
+  );
   return Session.create(graph.build(), { threadCount });
 }
 

@@ -15,16 +15,16 @@ import { T5Runner } from './t5-runner.ts';
 import { checkT5Tensors, t5ParameterCount } from './t5-tensors.ts';
 
 export async function openT5(config: T5Config, context: LoadContext): Promise<LoadedRunner> {
-  const { files, targets, memory, threadCount, range, onProgress } = context;
+  const { files, targets, memory, threadCount, int8, onProgress } = context;
   const warnings = checkT5Tensors(config, files);
   const parameters = await readT5Parameters(config, files, countTensors(context));
   const { embeddings, head } = parameters;
   onProgress('encoder', 0);
-  const encoder = await openGraph(buildT5Encoder(config, parameters, targets, range), context);
+  const encoder = await openGraph(buildT5Encoder(config, parameters, targets, int8), context);
   onProgress('decoder', 0);
-  const decoder = await openGraph(buildT5Decoder(config, parameters, targets, range), context);
+  const decoder = await openGraph(buildT5Decoder(config, parameters, targets, int8), context);
   const { heads, table, byteLength } = await openEnds(head, embeddings, config.hiddenSize, context);
-  const isQuantized = range !== undefined;
+  const isQuantized = int8 !== undefined;
   const runner = new T5Runner(config, { encoder, decoder, heads, table, memory, threadCount, isQuantized });
   const isUntied = head !== embeddings;
   const parameterCount = t5ParameterCount(config, isUntied);

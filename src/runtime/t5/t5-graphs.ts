@@ -24,8 +24,8 @@ import { type Stream, splitLast } from '../graph/layers.ts';
 import { type AdaptableGraph, type AdaptedShape, type LoraTargets, RowLora, RunLora } from '../graph/lora.ts';
 import { createProducts, type MatrixProducts } from '../graph/matrix-products.ts';
 import { attendQuantized, quantizedSource, quantizeSource } from '../graph/quantized-attention.ts';
+import type { Int8Format } from '../graph/quantized-linear.ts';
 import type { T5Config } from '../models/model-config.ts';
-import type { WeightRange } from '../quantization/quantize-rows.ts';
 import { floatTensor } from '../tensor.ts';
 import { relativeBiasPath, T5Layers, type T5StackName, type T5Weights } from './t5-layers.ts';
 import type { T5Parameters, T5StackParameters } from './t5-parameters.ts';
@@ -120,15 +120,15 @@ function cachedSource(
 }
 
 /**
- * Inputs: source_embeddings [b, s, d], relative_buckets [s, s], source_mask [b, 1, 1, s] (0 or -inf). `range`: of 8-bit
- * weights; undefined: float32. b is 1 in 8 bits.
+ * Inputs: source_embeddings [b, s, d], relative_buckets [s, s], source_mask [b, 1, 1, s] (0 or -inf). `int8`
+ * undefined: float32. b is 1 in 8 bits.
  * Outputs: states [b, s, d]; NAME.N, a tensor of `t5SourceCache` [b, …], for every decoder layer N.
  */
 export function buildT5Encoder(
   config: T5Config,
   parameters: T5Parameters,
   targets: LoraTargets,
-  range?: WeightRange,
+  int8?: Int8Format,
 ): AdaptableGraph {
   const graph = new GraphBuilder('t5-encoder');
   const lora = new RunLora(graph, targets);
@@ -136,7 +136,7 @@ export function buildT5Encoder(
     graph,
     constantsOf(config, parameters),
     config,
-    createProducts(graph, range, true),
+    createProducts(graph, int8, true),
     false,
   );
   const layers = new T5Layers(graph, config, weights, lora);
@@ -145,11 +145,11 @@ export function buildT5Encoder(
   const mask = graph.input('source_mask', 'float32', ['batch', 1, 1, 'source']);
   const states = layers.encode(embeddings, graph.node('Add', [relativeBias, mask]));
   graph.output(states, 'states', 'float32', ['batch', 'source', config.hiddenSize]);
-  const parts = t5SourceCache(config, range !== undefined);
+  const parts = t5SourceCache(config, int8 !== undefined);
   for (let index = 0; index < config.decoderLayerCount; index++) {
     graph.scope(`decoder/${index}/cross`, () => {
       const rows = layers.sourceKeysValues(`decoder.block.${index}.layer.1`, states);
-      for (const [part, value] of cachedSource(graph, rows, config, range !== undefined).entries()) {
+      for (const [part, value] of cachedSource(graph, rows, config, int8 !== undefined).entries()) {
         const { name, type, dims } = parts[part] as CachedTensor;
         const sizes = dims.map((size) => (size === 'length' ? 'source' : size));
         graph.output(value, `${name}.${index}`, type, ['batch', ...sizes]);
@@ -192,7 +192,7 @@ export function buildT5Decoder(
   config: T5Config,
   parameters: T5Parameters,
   targets: LoraTargets,
-  range?: WeightRange,
+  int8?: Int8Format,
 ): AdaptableGraph {
   const graph = new GraphBuilder('t5-decoder');
   const lora = new RowLora(graph, targets);
@@ -200,14 +200,14 @@ export function buildT5Decoder(
     graph,
     decoderConstants(config, parameters),
     config,
-    createProducts(graph, range),
+    createProducts(graph, int8),
     true,
   );
   const layers = new T5Layers(graph, config, weights, lora);
   const { fromHeads, toHeads } = layers.shapes;
   const embeddings = graph.input('token_embeddings', 'float32', ['rows', config.hiddenSize]);
   const table = weights.relativeBias('decoder');
-  const isQuantized = range !== undefined;
+  const isQuantized = int8 !== undefined;
   const sections = new DecodeSections(graph, {
     heads: config,
     layerCount: config.decoderLayerCount,

@@ -3,14 +3,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { GraphBuilder } from '../../../src/runtime/graph/graph-builder.ts';
 import { createProducts } from '../../../src/runtime/graph/matrix-products.ts';
-import { ROW_ZEROS, rowZeros } from '../../../src/runtime/graph/quantized-linear.ts';
+import { type Int8Format, ROW_ZEROS, rowZeros } from '../../../src/runtime/graph/quantized-linear.ts';
 import { finestExactRange } from '../../../src/runtime/quantization/exact-range.ts';
-import {
-  describeRange,
-  quantizeRows,
-  WEIGHT_RANGES,
-  type WeightRange,
-} from '../../../src/runtime/quantization/quantize-rows.ts';
+import { describeRange, quantizeRows, WEIGHT_RANGES } from '../../../src/runtime/quantization/quantize-rows.ts';
 import { Session } from '../../../src/runtime/session.ts';
 import { floatTensor } from '../../../src/runtime/tensor.ts';
 import { seededNumbers } from '../../support/seeded-numbers.ts';
@@ -27,11 +22,11 @@ const rows = Float32Array.from({ length: ROWS * IN_SIZE }, (_, index) => {
   return row === 6 && index % IN_SIZE === 11 ? 50 : value;
 });
 
-async function open(range: WeightRange, isBatched: boolean): Promise<Session> {
+async function open(format: Int8Format, isBatched: boolean): Promise<Session> {
   const graph = new GraphBuilder('products');
   const lead = isBatched ? [1, 'rows'] : ['rows'];
   const x = graph.input('x', 'float32', [...lead, IN_SIZE]);
-  const products = createProducts(graph, range, isBatched);
+  const products = createProducts(graph, format, isBatched);
   const first = products.product(x, 'first_matrix', matrix, IN_SIZE);
   // the same rows for another matrix
   const second = products.product(
@@ -76,24 +71,59 @@ function expectedRow(row: number, { weights, scales }: ReturnType<typeof quantiz
   });
 }
 
-test('each row is a product of integers, and the same alone and with others', async (t) => {
-  const range = await finestExactRange(2);
-  const quantized = quantizeRows(matrix, IN_SIZE, range);
-  for (const isBatched of [false, true]) {
-    const session = await open(range, isBatched);
+for (const isBatched of [false, true]) {
+  const shape = isBatched ? 'one source' : 'rows';
+
+  test(`each row is a product of integers, and the same alone and with others: ${shape}`, async (t) => {
+    const range = await finestExactRange(2);
+    const quantized = quantizeRows(matrix, IN_SIZE, range);
+    const session = await open({ range, rowBytes: 1 }, isBatched);
     t.after(() => session.dispose());
-    const together = await run(session, 0, ROWS, isBatched);
+    const together = await assertAlike(session, isBatched);
     for (let row = 0; row < ROWS; row++) {
-      const own = together.subarray(row * OUT_SIZE, (row + 1) * OUT_SIZE);
-      assert.deepEqual(await run(session, row, 1, isBatched), own, `row ${row}`);
       for (const [out, expected] of expectedRow(row, quantized).entries()) {
         const tolerance = 1e-5 * Math.abs(expected) + 1e-9;
-        assert.ok(Math.abs((own[out] as number) - expected) <= tolerance, `row ${row}, ${out}`);
+        const found = together[row * OUT_SIZE + out] as number;
+        assert.ok(Math.abs(found - expected) <= tolerance, `row ${row}, ${out}`);
       }
     }
-    assert.deepEqual(await run(session, 7, 9, isBatched), together.slice(7 * OUT_SIZE, 16 * OUT_SIZE));
+  });
+
+  test(`a second byte leaves rows half of 1/254 of the first one's step from themselves: ${shape}`, async (t) => {
+    const range = await finestExactRange(2);
+    const { weights, scales } = quantizeRows(matrix, IN_SIZE, range);
+    const session = await open({ range, rowBytes: 2 }, isBatched);
+    t.after(() => session.dispose());
+    const together = await assertAlike(session, isBatched);
+    for (let row = 0; row < ROWS; row++) {
+      const own = rows.subarray(row * IN_SIZE, (row + 1) * IN_SIZE);
+      const half = own.reduce((most, value) => Math.max(most, Math.abs(value)), 0) / 127 / 254 / 2;
+      for (let out = 0; out < OUT_SIZE; out++) {
+        let [sum, weightSum, size] = [0, 0, 0];
+        for (const [index, value] of own.entries()) {
+          const weight = (weights[index * OUT_SIZE + out] as number) * (scales[out] as number);
+          sum += value * weight;
+          weightSum += Math.abs(weight);
+          size += Math.abs(value * weight);
+        }
+        const found = together[row * OUT_SIZE + out] as number;
+        // float32's own rounding beside it
+        assert.ok(Math.abs(found - sum) <= half * weightSum + 1e-6 * size, `row ${row}, ${out}`);
+      }
+    }
+  });
+}
+
+/** Returns all rows' products, which are those of each row alone and of any part. */
+async function assertAlike(session: Session, isBatched: boolean): Promise<Float32Array> {
+  const together = await run(session, 0, ROWS, isBatched);
+  for (let row = 0; row < ROWS; row++) {
+    const own = together.subarray(row * OUT_SIZE, (row + 1) * OUT_SIZE);
+    assert.deepEqual(await run(session, row, 1, isBatched), own, `row ${row}`);
   }
-});
+  assert.deepEqual(await run(session, 7, 9, isBatched), together.slice(7 * OUT_SIZE, 16 * OUT_SIZE));
+  return together;
+}
 
 test('the range of weights is one of those there are, and its sums are exact on this processor', async () => {
   const range = await finestExactRange(1);

@@ -231,20 +231,22 @@ test('a head that is read in place: a row gets the same bits whatever the number
   }
 });
 
-test('an 8-bit head says of states that are no numbers that there are none', async (t) => {
-  const next = seededNumbers(SEED + 6);
-  const head = quantizeRows(normals(VOCABULARY * SIZE, next), SIZE, WEIGHT_RANGES[2]);
-  const integer = await OutputHead.createInteger(head, { threadCount: 1 });
-  t.after(() => integer.dispose());
-  const states = normals(4 * SIZE, next);
-  for (const [row, value] of [Number.NaN, Number.POSITIVE_INFINITY].entries()) states[(row + 1) * SIZE + 3] = value;
-  const needs = Array.from({ length: 4 }, () => ({ topCount: 1, askedIds: [], allLogits: false, orderOnly: true }));
-  const scores = await integer.score(states, needs);
-  assert.deepEqual(
-    scores.map(({ topLogits }) => Number.isFinite(topLogits[0])),
-    [true, false, false, true],
-  );
-});
+for (const rowBytes of [1, 2] as const) {
+  test(`an 8-bit head says of states that are no numbers that there are none: rows in ${rowBytes} bytes`, async (t) => {
+    const next = seededNumbers(SEED + 6);
+    const matrix = quantizeRows(normals(VOCABULARY * SIZE, next), SIZE, WEIGHT_RANGES[2]);
+    const integer = await OutputHead.createInteger({ matrix, rowBytes }, { threadCount: 1 });
+    t.after(() => integer.dispose());
+    const states = normals(4 * SIZE, next);
+    for (const [row, value] of [Number.NaN, Number.POSITIVE_INFINITY].entries()) states[(row + 1) * SIZE + 3] = value;
+    const needs = Array.from({ length: 4 }, () => ({ topCount: 1, askedIds: [], allLogits: false, orderOnly: true }));
+    const scores = await integer.score(states, needs);
+    assert.deepEqual(
+      scores.map(({ topLogits }) => Number.isFinite(topLogits[0])),
+      [true, false, false, true],
+    );
+  });
+}
 
 describe('an engine whose greedy rows are screened', () => {
   let screened: ModelRunner;
