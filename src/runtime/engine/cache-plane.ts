@@ -79,7 +79,9 @@ export class CachePlane {
     const { data, blockCount, width, length } = this;
     for (let block = 0; block < blockCount; block++) {
       const from = offset + block * width;
-      data.set(values.subarray(from, from + width), ((slot * blockCount + block) * length + entry) * width);
+      const to = ((slot * blockCount + block) * length + entry) * width;
+      // so few numbers are copied faster one by one than by a call
+      for (let index = 0; index < width; index++) data[to + index] = values[from + index] as number;
     }
   }
 

@@ -166,7 +166,10 @@ export class OutputHead {
   }
 
   private isFinite(states: Float32Array, row: number): boolean {
-    return states.subarray(row * this.size, (row + 1) * this.size).every(Number.isFinite);
+    for (let index = row * this.size; index < (row + 1) * this.size; index++) {
+      if (!Number.isFinite(states[index])) return false;
+    }
+    return true;
   }
 
   private feeds(states: Float32Array, rows: readonly number[]): Feeds {
