@@ -2,7 +2,7 @@
 import { availableParallelism, cpus, totalmem } from 'node:os';
 import { readConfig } from '../config.ts';
 import { finestExactRange } from '../runtime/quantization/exact-range.ts';
-import { measureRates } from '../runtime/quantization/matrix-rates.ts';
+import { measureMemoryRate, measureRates } from '../runtime/quantization/matrix-rates.ts';
 import { describeRange } from '../runtime/quantization/quantize-rows.ts';
 import { runtimeVersion } from '../runtime/session.ts';
 import { usableMemory } from '../runtime/usable-memory.ts';
@@ -26,6 +26,8 @@ export async function runDoctorCommand(): Promise<void> {
   ];
   for (const [name = '', value = ''] of facts) console.log(`${name.padEnd(14)} ${value}`);
   const rates = await measureRates(threadCount, range);
+  const memoryRate = await measureMemoryRate(threadCount);
+  console.log(`\nA matrix of 128 MiB is read at ${memoryRate.toFixed(1)} · 10⁹ bytes a second.`);
   console.log('\nProducts of rows with a 768 × 2048 matrix, 10⁹ operations a second:\n');
   const rows = rates.map(({ rows: count, float32, int8 }) => [
     String(count),

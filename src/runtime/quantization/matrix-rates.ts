@@ -16,14 +16,16 @@ export interface MatrixRate {
 
 /** A feed-forward matrix of a base-sized model. */
 const [IN_SIZE, OUT_SIZE] = [768, 2048];
+/** A matrix that no processor's cache holds: 128 MiB. */
+const [LARGE_IN_SIZE, LARGE_OUT_SIZE] = [4096, 8192];
 const ROWS = [1, 8, 32, 256];
 const MEASURE_MS = 100;
 const LEAST_RUNS = 3;
 
 /** `range`: of 8-bit weights. Takes about a second. */
 export async function measureRates(threadCount: number, range: WeightRange): Promise<readonly MatrixRate[]> {
-  const float32 = await openProduct(threadCount, undefined);
-  const int8 = await openProduct(threadCount, range);
+  const float32 = await openProduct(threadCount, undefined, IN_SIZE, OUT_SIZE);
+  const int8 = await openProduct(threadCount, range, IN_SIZE, OUT_SIZE);
   try {
     const rates: MatrixRate[] = [];
     for (const rows of ROWS) {
@@ -36,24 +38,42 @@ export async function measureRates(threadCount: number, range: WeightRange): Pro
   }
 }
 
-function openProduct(threadCount: number, range: WeightRange | undefined): Promise<Session> {
+/** 10⁹ bytes a second that a product of one row reads of a matrix: what bounds the steps of few rows. */
+export async function measureMemoryRate(threadCount: number): Promise<number> {
+  const session = await openProduct(threadCount, undefined, LARGE_IN_SIZE, LARGE_OUT_SIZE);
+  try {
+    return (
+      (LARGE_IN_SIZE * LARGE_OUT_SIZE * Float32Array.BYTES_PER_ELEMENT) /
+      (1e6 * (await fastest(session, 1, LARGE_IN_SIZE)))
+    );
+  } finally {
+    await session.dispose();
+  }
+}
+
+function openProduct(
+  threadCount: number,
+  range: WeightRange | undefined,
+  inSize: number,
+  outSize: number,
+): Promise<Session> {
   const graph = new GraphBuilder('matrix-rate');
-  const x = graph.input('x', 'float32', ['rows', IN_SIZE]);
-  const matrix = Float32Array.from({ length: IN_SIZE * OUT_SIZE }, (_, index) => Math.sin(index));
-  graph.output(
-    createProducts(graph, range && { range, rowBytes: 1 }).product(x, 'matrix', matrix, IN_SIZE),
-    'y',
-    'float32',
-    ['rows', OUT_SIZE],
-  );
+  const x = graph.input('x', 'float32', ['rows', inSize]);
+  const matrix = Float32Array.from({ length: inSize * outSize }, (_, index) => Math.sin(index));
+  const products = createProducts(graph, range && { range, rowBytes: 1 });
+  graph.output(products.product(x, 'matrix', matrix, inSize), 'y', 'float32', ['rows', outSize]);
   return Session.create(graph.build(), { threadCount });
 }
 
-/** By the fastest run: others of the machine only ever make it slower. */
 async function rateOf(session: Session, rows: number): Promise<number> {
+  return (2 * rows * IN_SIZE * OUT_SIZE) / (1e6 * (await fastest(session, rows, IN_SIZE)));
+}
+
+/** Milliseconds of the fastest run: others of the machine only ever make it slower. */
+async function fastest(session: Session, rows: number, inSize: number): Promise<number> {
   const x = floatTensor(
-    Float32Array.from({ length: rows * IN_SIZE }, (_, index) => Math.cos(index)),
-    [rows, IN_SIZE],
+    Float32Array.from({ length: rows * inSize }, (_, index) => Math.cos(index)),
+    [rows, inSize],
   );
   let best = Number.POSITIVE_INFINITY;
   const begun = performance.now();
@@ -62,5 +82,5 @@ async function rateOf(session: Session, rows: number): Promise<number> {
     await session.run({ x, [ROW_ZEROS]: rowZeros(rows) }, ['y']);
     best = Math.min(best, performance.now() - start);
   }
-  return (2 * rows * IN_SIZE * OUT_SIZE) / (best * 1e6);
+  return best;
 }

@@ -1,0 +1,42 @@
+/** `gistql doctor` says what it found and what it measured; wrong settings are refused before anything is measured. */
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { text } from 'node:stream/consumers';
+import { test } from 'node:test';
+import { finestExactRange } from '../../src/runtime/quantization/exact-range.ts';
+import { describeRange } from '../../src/runtime/quantization/quantize-rows.ts';
+import { repositoryPath } from '../support/oracle.ts';
+
+async function doctor(environment: Readonly<Record<string, string>>) {
+  const child = spawn(process.execPath, ['--import', 'tsx', repositoryPath('src/cli.ts'), 'doctor'], {
+    env: { PATH: process.env.PATH, ...environment },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const [out, err, [code]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')]);
+  return { out, err, code };
+}
+
+test('the machine, the weights it multiplies exactly, and measured rates', async () => {
+  const { out, code } = await doctor({ GISTQL_THREADS: '1' });
+  assert.equal(code, 0);
+  assert.match(out, /^GistQL +\d+\.\d+\.\d+, Node \d+.*, onnxruntime-node \d+/m);
+  assert.match(out, /^features +\S/m);
+  assert.match(out, /^threads +1 /m);
+  assert.ok(out.includes(describeRange(await finestExactRange(1))), out);
+  const [, memory] = /is read at ([\d.]+) · 10⁹ bytes a second/.exec(out) ?? [];
+  assert.ok(Number(memory) > 0);
+  const rows = [...out.matchAll(/^ *(\d+) +(\d+) +(\d+) +([\d.]+) *$/gm)].map((found) => found.slice(1).map(Number));
+  assert.deepEqual(
+    rows.map(([count]) => count),
+    [1, 8, 32, 256],
+  );
+  for (const rates of rows) assert.ok(rates.every((rate) => rate > 0));
+});
+
+test('a setting that is wrong is named', async () => {
+  const { out, err, code } = await doctor({ GISTQL_THREADS: 'many' });
+  assert.notEqual(code, 0);
+  assert.equal(out, '');
+  assert.match(err, /GISTQL_THREADS/);
+});
