@@ -26,7 +26,9 @@ test('the machine, the weights it multiplies exactly, and measured rates', async
   assert.ok(out.includes(describeRange(await finestExactRange(1))), out);
   const [, memory] = /is read at ([\d.]+) · 10⁹ bytes a second/.exec(out) ?? [];
   assert.ok(Number(memory) > 0);
-  const rows = [...out.matchAll(/^\| *(\d+) \| *(\d+) \| *(\d+) \| *([\d.]+) \|$/gm)].map((found) => found.slice(1).map(Number));
+  const rows = [...out.matchAll(/^\| *(\d+) \| *(\d+) \| *(\d+) \| *([\d.]+) \|$/gm)].map((found) =>
+    found.slice(1).map(Number),
+  );
   assert.deepEqual(
     rows.map(([count]) => count),
     [1, 8, 32, 256],
