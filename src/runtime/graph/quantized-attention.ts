@@ -8,7 +8,7 @@ import { invariant } from '../errors.ts';
 import { byteTensor, floatTensor } from '../tensor.ts';
 import type { HeadShape } from './attention.ts';
 import { FLOAT32, type GraphBuilder, type Value } from './graph-builder.ts';
-import { LARGEST_BYTE, ROW_ZERO } from './quantized-linear.ts';
+import { LARGEST_BYTE, largestOrNaN, ROW_ZERO } from './quantized-linear.ts';
 
 /** Probabilities are not negative: they use the whole byte. */
 const LARGEST_SHARE = 255;
@@ -40,18 +40,30 @@ function zeroPoint(graph: GraphBuilder, value: number): Value {
   return graph.constant(`zero_point/${value}`, byteTensor(Uint8Array.of(value), []));
 }
 
+/** x ≈ (values − 128) · scales. */
+interface QuantizedValues {
+  readonly values: Value;
+  readonly scales: Value;
+}
+
 /**
- * x ≈ (values − 128) · scales, where all numbers along `axis` share a scale. Zeros alone make a scale of zero and, by
- * 0 / 0, bytes without a meaning, which the scale makes zeros again.
+ * Divides x into steps of `largest` / 127. Zeros alone make a scale of zero and, by 0 / 0, bytes without a meaning, which
+ * the scale makes zeros again.
  */
-function quantizeAlong(
-  graph: GraphBuilder,
-  x: Value,
-  axis: number,
-): { readonly values: Value; readonly scales: Value } {
-  const largest = graph.node('ReduceMax', [graph.node('Abs', [x]), graph.integers(axis)], { keepdims: 1 });
+function quantizeBy(graph: GraphBuilder, x: Value, largest: Value): QuantizedValues {
   const scales = graph.node('Mul', [largest, scalar(graph, 'byte_unit', 1 / LARGEST_BYTE)]);
   return { values: round(graph, graph.node('Div', [x, scales]), ROW_ZERO), scales };
+}
+
+/** Each column of x [b, s, H, dk] by its largest number over the source. */
+function quantizeColumns(graph: GraphBuilder, x: Value): QuantizedValues {
+  const positions = graph.integers(1);
+  const largest = graph.node('ReduceMax', [graph.node('Abs', [x]), positions], { keepdims: 1 });
+  // zero, or NaN where the column has one: ReduceMax passes over it
+  const broken = graph.node('ReduceSum', [graph.node('Mul', [x, scalar(graph, 'nought', 0)]), positions], {
+    keepdims: 1,
+  });
+  return quantizeBy(graph, x, graph.node('Add', [largest, broken]));
 }
 
 /** To the nearest integers, as bytes around `zero`. */
@@ -59,16 +71,21 @@ function round(graph: GraphBuilder, x: Value, zero: number): Value {
   return graph.node('QuantizeLinear', [x, scalar(graph, 'one', 1), zeroPoint(graph, zero)]);
 }
 
-/** Keys and values [b, s, H·dk] as the cache keeps them. */
+/**
+ * Keys and values [b, s, H·dk] as the cache keeps them. `present` [b, s, 1]: 1 for the source's tokens, 0 for what pads
+ * it, which has no say in the scales.
+ */
 export function quantizeSource(
   graph: GraphBuilder,
   rows: { readonly keys: Value; readonly values: Value },
+  present: Value,
   { headCount, headSize }: HeadShape,
 ): QuantizedSource {
-  const byHead = (x: Value): Value => graph.node('Reshape', [x, graph.integers(0, 0, headCount, headSize)]);
+  const byHead = (x: Value): Value =>
+    graph.node('Reshape', [graph.node('Mul', [x, present]), graph.integers(0, 0, headCount, headSize)]);
   const turn = (x: Value, ...perm: readonly number[]): Value => graph.node('Transpose', [x], { perm });
-  const keys = quantizeAlong(graph, byHead(rows.keys), 1); // [b, s, H, dk], scales [b, 1, H, dk]
-  const values = quantizeAlong(graph, byHead(rows.values), 1);
+  const keys = quantizeColumns(graph, byHead(rows.keys)); // [b, s, H, dk], scales [b, 1, H, dk]
+  const values = quantizeColumns(graph, byHead(rows.values));
   return {
     keys: turn(keys.values, 0, 2, 3, 1),
     keyScales: turn(keys.scales, 0, 2, 1, 3),
@@ -82,13 +99,15 @@ export function attendQuantized(
   graph: GraphBuilder,
   queries: Value,
   { keys, keyScales, values, valueScales }: QuantizedSource,
-  mask: Value,
+  { mask, headSize }: { readonly mask: Value; readonly headSize: number },
 ): Value {
   const middle = zeroPoint(graph, ROW_ZERO);
   const multiply = (x: Value, y: Value, zero: Value): Value =>
     graph.node('Cast', [graph.node('MatMulInteger', [x, y, zero, middle])], { to: FLOAT32 });
   // the scales of the keys' columns count in the queries' columns as well
-  const rows = quantizeAlong(graph, graph.node('Mul', [queries, keyScales]), -1);
+  const scaled = graph.node('Mul', [queries, keyScales]);
+  const largestQuery = graph.node('Unsqueeze', [largestOrNaN(graph, scaled, headSize), graph.integers(-1)]);
+  const rows = quantizeBy(graph, scaled, largestQuery);
   const scores = graph.node('Mul', [multiply(rows.values, keys, middle), rows.scales]);
   const probabilities = graph.node('Softmax', [graph.node('Add', [scores, mask])], { axis: -1 });
   // in units of the largest share of the query, so that many small ones are not all rounded to nothing

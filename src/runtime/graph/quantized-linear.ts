@@ -45,6 +45,16 @@ export function integerProduct(
   ]);
 }
 
+/**
+ * The largest |number| of each row of x [.., size] → [..], NaN for a row that has one: onnxruntime's ReduceMax passes over
+ * NaN at most places, and a row that overflowed would go on as if it had not. Products with zero are zero or NaN.
+ */
+export function largestOrNaN(graph: GraphBuilder, x: Value, size: number): Value {
+  const largest = graph.node('ReduceMax', [graph.node('Abs', [x]), graph.integers(-1)], { keepdims: 0 });
+  const zeros = graph.constant(`zeros/${size}`, floatTensor(new Float32Array(size), [size]));
+  return graph.node('Add', [largest, graph.node('MatMul', [x, zeros])]);
+}
+
 /** How a model's matrices and the rows that meet them are held. */
 export interface Int8Format {
   readonly range: WeightRange;
@@ -77,12 +87,12 @@ export class RowQuantizer {
     private readonly rowBytes: Int8Format['rowBytes'],
   ) {}
 
-  /** x [rows, in] */
-  quantize(x: Value): QuantizedRows {
+  /** x [rows, size] */
+  quantize(x: Value, size: number): QuantizedRows {
     const known = this.known.get(x);
     if (known !== undefined) return known;
     const { graph } = this;
-    const largest = graph.node('ReduceMax', [graph.node('Abs', [x]), graph.integers(-1)], { keepdims: 0 });
+    const largest = largestOrNaN(graph, x, size); // [rows]
     // a row of zeros has a scale of zero and bytes without a meaning, which the scale makes zeros again
     const steps = graph.node('Mul', [largest, this.scalar('byte_unit', 1 / LARGEST_BYTE)]); // [rows]
     const rows = this.rowBytes === 1 ? this.oneByte(x, steps) : this.twoBytes(x, steps);

@@ -18,7 +18,9 @@ export class BlendedHead {
       head === undefined ? [] : [{ weight, head }],
     );
     this.values = new Float32Array(this.parts[0]?.head.length ?? 0);
-    this.ownShare = this.parts.reduce((share, { weight }) => share - weight, 1);
+    const share = this.parts.reduce((rest, { weight }) => rest - weight, 1);
+    // weights such as 0.7 and 0.3 are one but for their rounding
+    this.ownShare = Math.abs(share) < Number.EPSILON * this.parts.length ? 0 : share;
   }
 
   get byteLength(): number {

@@ -58,7 +58,7 @@ function buildIntegerHead({ matrix, rowBytes }: IntegerHead, size: number): Onnx
   const graph = new GraphBuilder('output-head');
   const states = graph.input('states', 'float32', ['rows', size]);
   const rows = new RowQuantizer(graph, rowBytes);
-  declareScores(graph, rows.multiply(rows.quantize(states), 'head', matrix), matrix.scales.length);
+  declareScores(graph, rows.multiply(rows.quantize(states, size), 'head', matrix), matrix.scales.length);
   return graph.build();
 }
 

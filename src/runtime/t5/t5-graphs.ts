@@ -107,15 +107,15 @@ export function t5SourceCache(config: T5Config, isQuantized: boolean): readonly 
   return isQuantized ? quantizedSourceCache(config) : floatCache('source', config);
 }
 
-/** The tensors of `t5SourceCache` of one layer, of keys and values [b, s, H·dk]. */
+/** The tensors of `t5SourceCache` of one layer, of keys and values [b, s, H·dk]. `present`: of 8 bits (quantizeSource). */
 function cachedSource(
   graph: GraphBuilder,
   rows: { readonly keys: Value; readonly values: Value },
   config: T5Config,
-  isQuantized: boolean,
+  present: Value | undefined,
 ): readonly Value[] {
-  if (!isQuantized) return [rows.keys, rows.values].map((x) => splitHeads(graph, x, config));
-  const { keys, keyScales, values, valueScales } = quantizeSource(graph, rows, config);
+  if (present === undefined) return [rows.keys, rows.values].map((x) => splitHeads(graph, x, config));
+  const { keys, keyScales, values, valueScales } = quantizeSource(graph, rows, present, config);
   return [keys, keyScales, values, valueScales];
 }
 
@@ -146,10 +146,13 @@ export function buildT5Encoder(
   const states = layers.encode(embeddings, graph.node('Add', [relativeBias, mask]));
   graph.output(states, 'states', 'float32', ['batch', 'source', config.hiddenSize]);
   const parts = t5SourceCache(config, int8 !== undefined);
+  // 1 where the mask is 0, 0 where it is -inf
+  const isThere = (): Value => graph.node('Reshape', [graph.node('Exp', [mask]), graph.integers(0, -1, 1)]);
+  const present = int8 === undefined ? undefined : isThere();
   for (let index = 0; index < config.decoderLayerCount; index++) {
     graph.scope(`decoder/${index}/cross`, () => {
       const rows = layers.sourceKeysValues(`decoder.block.${index}.layer.1`, states);
-      for (const [part, value] of cachedSource(graph, rows, config, int8 !== undefined).entries()) {
+      for (const [part, value] of cachedSource(graph, rows, config, present).entries()) {
         const { name, type, dims } = parts[part] as CachedTensor;
         const sizes = dims.map((size) => (size === 'length' ? 'source' : size));
         graph.output(value, `${name}.${index}`, type, ['batch', ...sizes]);
@@ -217,7 +220,6 @@ export function buildT5Decoder(
     singles: declareT5Section(graph, 'singles', table),
     groups: declareT5Section(graph, 'groups', table),
   };
-  const attendSource = isQuantized ? attendQuantizedSource : attendFloatSource;
   const newCache: Value[] = [];
   let stream: Stream = { sum: embeddings, pending: undefined };
   for (let index = 0; index < config.decoderLayerCount; index++) {
@@ -241,8 +243,12 @@ export function buildT5Decoder(
         const { normalized, sum } = layers.normalize(attended, `${path}.1.layer_norm`);
         const queries = layers.projectOne(normalized, `${path}.1.EncDecAttention.q`, toHeads);
         const joined = sections.attend([queries], ({ name, layout, sourceCache }, [q]) => {
-          const { sourceMask } = views[name];
-          return layout.toRows(attendSource(graph, layout.queries(q as Value), sourceCache(index), sourceMask));
+          const parts = {
+            queries: layout.queries(q as Value),
+            source: sourceCache(index),
+            mask: views[name].sourceMask,
+          };
+          return layout.toRows(attendSource(graph, config, isQuantized, parts));
         });
         return { sum, pending: layers.projectOne(joined, `${path}.1.EncDecAttention.o`, fromHeads) };
       });
@@ -256,15 +262,19 @@ export function buildT5Decoder(
   return { model: graph.build(), adapted: lora.adapted };
 }
 
-type AttendSource = (graph: GraphBuilder, queries: Value, source: readonly Value[], mask: Value) => Value;
-
-const attendFloatSource: AttendSource = (graph, queries, source, mask) => {
+/** Attention to a source in the form that the cache has it. */
+function attendSource(
+  graph: GraphBuilder,
+  config: T5Config,
+  isQuantized: boolean,
+  { queries, source, mask }: { readonly queries: Value; readonly source: readonly Value[]; readonly mask: Value },
+): Value {
+  if (isQuantized) {
+    return attendQuantized(graph, queries, quantizedSource(source), { mask, headSize: config.headSize });
+  }
   const { keys, values } = keysAndValues(source);
   return attend(graph, queries, keys, values, mask);
-};
-
-const attendQuantizedSource: AttendSource = (graph, queries, source, mask) =>
-  attendQuantized(graph, queries, quantizedSource(source), mask);
+}
 
 /** The constants of a decoder whose bias can mask, and whose last norm has taken in the scale of a tied head. */
 function decoderConstants(config: T5Config, parameters: T5Parameters): ReadonlyMap<string, Float32Array> {

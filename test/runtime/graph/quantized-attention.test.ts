@@ -29,7 +29,8 @@ async function open(t: TestContext, graph: GraphBuilder): Promise<Session> {
 function openSource(t: TestContext): Promise<Session> {
   const graph = new GraphBuilder('source');
   const [keys, values] = ['keys', 'values'].map((name) => graph.input(name, 'float32', [1, LENGTH, WIDTH]));
-  const source = quantizeSource(graph, { keys: keys as Value, values: values as Value }, HEADS);
+  const present = graph.input('present', 'float32', [1, LENGTH, 1]);
+  const source = quantizeSource(graph, { keys: keys as Value, values: values as Value }, present, HEADS);
   const parts = [source.keys, source.keyScales, source.values, source.valueScales];
   for (const [part, { name, type, dims }] of quantizedSourceCache(HEADS).entries()) {
     graph.output(parts[part] as Value, name, type, [1, ...dims.map((size) => (size === 'length' ? LENGTH : size))]);
@@ -44,7 +45,7 @@ function openAttention(t: TestContext): Promise<Session> {
   const source = quantizedSourceCache(HEADS).map(({ name, type, dims }) =>
     graph.input(name, type, ['b', ...dims.map((size) => (size === 'length' ? ROOM : size))]),
   );
-  const attended = attendQuantized(graph, queries, quantizedSource(source), mask);
+  const attended = attendQuantized(graph, queries, quantizedSource(source), { mask, headSize: HEADS.headSize });
   graph.output(attended, 'attended', 'float32', ['b', HEADS.headCount, 'q', HEADS.headSize]);
   return open(t, graph);
 }
@@ -84,6 +85,11 @@ function joined(tensors: readonly TensorValue[]): TensorValue {
   return { data, dims: [tensors.length, ...dims.slice(1)] };
 }
 
+/** Of a source whose last `padding` positions pad it. */
+function presence(padding = 0): TensorValue {
+  return floatTensor(new Float32Array(LENGTH).fill(1, 0, LENGTH - padding), [1, LENGTH, 1]);
+}
+
 function masks(count: number, room: number): TensorValue {
   const mask = new Float32Array(count * room);
   for (let row = 0; row < count; row++) mask.fill(Number.NEGATIVE_INFINITY, row * room + LENGTH, (row + 1) * room);
@@ -109,7 +115,7 @@ for (const queryCount of [1, 4]) {
         }),
       );
       const [keys, values] = rows.map((data) => floatTensor(data, [1, LENGTH, WIDTH])) as [TensorValue, TensorValue];
-      const outputs = await source.run({ keys, values }, names);
+      const outputs = await source.run({ keys, values, present: presence() }, names);
       kept.push(names.map((name, part) => inRoom(part, outputs.cached(name))));
       const asked = numbers(size).map((value, place) => (value * 4) / scale / (place % HEADS.headSize === 5 ? 40 : 1));
       queries.push(asked);
@@ -140,3 +146,25 @@ for (const queryCount of [1, 4]) {
     );
   });
 }
+
+test('what pads a source has no say in its scales, and a number that is none shows in them', async (t) => {
+  const source = await openSource(t);
+  const names = quantizedSourceCache(HEADS).map(({ name }) => name);
+  const scalesOf = async (values: Float32Array, padding = 0): Promise<readonly Float32Array[]> => {
+    const rows = floatTensor(values, [1, LENGTH, WIDTH]);
+    const outputs = await source.run({ keys: rows, values: rows, present: presence(padding) }, names);
+    return ['source_key_scales', 'source_value_scales'].map((name) => outputs.floats(name));
+  };
+  const values = numbers(LENGTH * WIDTH);
+  const padded = values.map((value, place) => (place < (LENGTH - 5) * WIDTH ? value : value * 100));
+  const zeroed = values.map((value, place) => (place < (LENGTH - 5) * WIDTH ? value : 0));
+  assert.deepEqual(await scalesOf(padded, 5), await scalesOf(zeroed));
+  for (let position = 0; position < LENGTH; position++) {
+    const broken = values.slice();
+    broken[position * WIDTH + 7] = Number.NaN;
+    for (const scales of await scalesOf(broken)) {
+      const found = [...scales.entries()].filter(([, scale]) => Number.isNaN(scale)).map(([column]) => column);
+      assert.deepEqual(found, [7], `position ${position}`);
+    }
+  }
+});

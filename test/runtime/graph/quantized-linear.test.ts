@@ -114,6 +114,22 @@ for (const isBatched of [false, true]) {
   });
 }
 
+for (const rowBytes of [1, 2] as const) {
+  test(`a row with a number that is none has none in its product, wherever it stands: ${rowBytes} bytes`, async (t) => {
+    const session = await open({ range: WEIGHT_RANGES[2], rowBytes }, false);
+    t.after(() => session.dispose());
+    for (let column = 0; column < IN_SIZE; column++) {
+      const data = rows.slice(7 * IN_SIZE, 10 * IN_SIZE);
+      data[IN_SIZE + column] = column % 2 === 0 ? Number.NaN : Number.POSITIVE_INFINITY;
+      const feeds = { x: floatTensor(data, [3, IN_SIZE]), [ROW_ZEROS]: rowZeros(3) };
+      const y = (await session.run(feeds, ['first', 'second'])).floats('first');
+      const isBroken = (row: number): boolean =>
+        y.subarray(row * OUT_SIZE, (row + 1) * OUT_SIZE).every((value) => !Number.isFinite(value));
+      assert.deepEqual([isBroken(0), isBroken(1), isBroken(2)], [false, true, false], `column ${column}`);
+    }
+  });
+}
+
 /** Returns all rows' products, which are those of each row alone and of any part. */
 async function assertAlike(session: Session, isBatched: boolean): Promise<Float32Array> {
   const together = await run(session, 0, ROWS, isBatched);
