@@ -76,8 +76,6 @@ export class OutputHead {
     private readonly vocabularySize: number,
     /** What runs that read the head in place are fed beside their rows. */
     private readonly fixed: Feeds | undefined,
-    /** Whether states are quantized on the way, which makes numbers of what is none. */
-    private readonly isInteger = false,
   ) {}
 
   /** `head` [vocabulary, size]; kept where rows are screened. */
@@ -100,7 +98,7 @@ export class OutputHead {
     const vocabularySize = scales.length;
     const size = weights.length / vocabularySize;
     const session = await Session.create(buildIntegerHead(head, size), { threadCount });
-    return new OutputHead(session, undefined, size, vocabularySize, undefined, true);
+    return new OutputHead(session, undefined, size, vocabularySize, undefined);
   }
 
   /** Bytes of the 8-bit copy, where rows are screened. */
@@ -123,10 +121,7 @@ export class OutputHead {
       const wanted = rows.map((row) => needs[row] as RowNeeds);
       const { session, vocabularySize } = this;
       const full = await runScores({ session, feeds: this.feeds(states, rows), needs: wanted, vocabularySize });
-      for (const [index, row] of rows.entries()) {
-        const own = full[index] as RowScores;
-        scores[row] = this.isInteger && !this.isFinite(states, row) ? withoutNumbers(own) : own;
-      }
+      for (const [index, row] of rows.entries()) scores[row] = full[index] as RowScores;
     }
     return scores as readonly RowScores[];
   }
@@ -165,13 +160,6 @@ export class OutputHead {
     return scores;
   }
 
-  private isFinite(states: Float32Array, row: number): boolean {
-    for (let index = row * this.size; index < (row + 1) * this.size; index++) {
-      if (!Number.isFinite(states[index])) return false;
-    }
-    return true;
-  }
-
   private feeds(states: Float32Array, rows: readonly number[]): Feeds {
     const count = this.isInPlace ? Math.max(LEAST_ROWS, rows.length) : rows.length;
     const own = floatTensor(this.gather(states, rows, count), [count, this.size]);
@@ -182,15 +170,4 @@ export class OutputHead {
     const isWhole = rows.length === length && length * this.size === states.length;
     return isWhole ? states : gatherRows(states, this.size, rows, length);
   }
-}
-
-/** What a row says whose states are not finite. */
-function withoutNumbers(scores: RowScores): RowScores {
-  const nothing = (values: ArrayLike<number>): number[] => Array.from(values, () => Number.NaN);
-  return {
-    ...scores,
-    logSumExp: Number.NaN,
-    topLogits: nothing(scores.topLogits),
-    askedLogits: nothing(scores.askedLogits),
-  };
 }
