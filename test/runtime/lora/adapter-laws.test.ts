@@ -48,6 +48,10 @@ const CHOICES: readonly (readonly WeightedAdapter[])[] = [
   [{ key: 'other', weight: 1 }],
   [{ key: 'head', weight: 1 }],
   [{ key: 'widest', weight: -0.5 }],
+  [
+    { key: 'head', weight: 0.5 },
+    { key: 'wide', weight: 1 },
+  ],
   [{ key: 'seven', weight: 1 }],
   [
     { key: 'wide', weight: 1 },
