@@ -4,7 +4,7 @@
  * a profile reads like the model.
  */
 import { invariant } from '../errors.ts';
-import { type ElementType, longTensor, type TensorValue } from '../tensor.ts';
+import { type ElementType, floatTensor, longTensor, type TensorValue } from '../tensor.ts';
 import {
   type AttributeValue,
   type BranchSpec,
@@ -97,6 +97,11 @@ export class GraphBuilder {
     const full = `constants/${name}`;
     if (!this.initializers.has(full)) this.initializers.set(full, tensor);
     return full as Value;
+  }
+
+  /** Adds a float32 constant without dimensions; those of one name are shared. */
+  scalar(name: string, value: number): Value {
+    return this.constant(name, floatTensor(Float32Array.of(value), []));
   }
 
   /** Adds a small int64 constant: axes, shapes, split sizes. Equal ones are shared. */

@@ -35,8 +35,7 @@ class IntegerProducts implements MatrixProducts {
 
   product(x: Value, name: string, matrix: Float32Array, inSize: number): Value {
     const { graph } = this;
-    const rows = this.rows.quantize(this.flatten(x, inSize), inSize);
-    const y = this.rows.multiply(rows, name, quantizeRows(matrix, inSize, this.format.range));
+    const y = this.rows.product(this.flatten(x, inSize), name, quantizeRows(matrix, inSize, this.format.range));
     return this.isBatched ? graph.node('Reshape', [y, graph.integers(1, -1, matrix.length / inSize)]) : y;
   }
 

@@ -5,10 +5,10 @@
  * weights would have to be held to 7 bits where there is no VNNI).
  */
 import { invariant } from '../errors.ts';
-import { byteTensor, floatTensor } from '../tensor.ts';
+import { byteTensor } from '../tensor.ts';
 import type { HeadShape } from './attention.ts';
 import { FLOAT32, type GraphBuilder, type Value } from './graph-builder.ts';
-import { LARGEST_BYTE, largestOrNaN, ROW_ZERO } from './quantized-linear.ts';
+import { LARGEST_BYTE, ROW_ZERO } from './quantized-linear.ts';
 
 /** Probabilities are not negative: they use the whole byte. */
 const LARGEST_SHARE = 255;
@@ -32,10 +32,6 @@ export function quantizedSource([keys, keyScales, values, valueScales]: readonly
   return { keys, keyScales, values, valueScales };
 }
 
-function scalar(graph: GraphBuilder, name: string, value: number): Value {
-  return graph.constant(name, floatTensor(Float32Array.of(value), []));
-}
-
 function zeroPoint(graph: GraphBuilder, value: number): Value {
   return graph.constant(`zero_point/${value}`, byteTensor(Uint8Array.of(value), []));
 }
@@ -47,28 +43,23 @@ interface QuantizedValues {
 }
 
 /**
- * Divides x into steps of `largest` / 127. Zeros alone make a scale of zero and, by 0 / 0, bytes without a meaning, which
- * the scale makes zeros again.
+ * All numbers along `axis` share a scale. Zeros alone make a scale of zero and, by 0 / 0, bytes without a meaning, which
+ * the scale makes zeros again; a number that is none makes a scale that is none.
  */
-function quantizeBy(graph: GraphBuilder, x: Value, largest: Value): QuantizedValues {
-  const scales = graph.node('Mul', [largest, scalar(graph, 'byte_unit', 1 / LARGEST_BYTE)]);
+function quantizeAlong(graph: GraphBuilder, x: Value, axis: number): QuantizedValues {
+  const reduce = (operator: string, value: Value): Value =>
+    graph.node(operator, [value, graph.integers(axis)], { keepdims: 1 });
+  const largest = reduce('ReduceMax', graph.node('Abs', [x]));
+  // zero or NaN, which ReduceMax passes over at most places
+  const broken = reduce('ReduceSum', graph.node('Mul', [x, graph.scalar('nought', 0)]));
+  const unit = graph.scalar('byte_unit', 1 / LARGEST_BYTE);
+  const scales = graph.node('Mul', [graph.node('Add', [largest, broken]), unit]);
   return { values: round(graph, graph.node('Div', [x, scales]), ROW_ZERO), scales };
-}
-
-/** Each column of x [b, s, H, dk] by its largest number over the source. */
-function quantizeColumns(graph: GraphBuilder, x: Value): QuantizedValues {
-  const positions = graph.integers(1);
-  const largest = graph.node('ReduceMax', [graph.node('Abs', [x]), positions], { keepdims: 1 });
-  // zero, or NaN where the column has one: ReduceMax passes over it
-  const broken = graph.node('ReduceSum', [graph.node('Mul', [x, scalar(graph, 'nought', 0)]), positions], {
-    keepdims: 1,
-  });
-  return quantizeBy(graph, x, graph.node('Add', [largest, broken]));
 }
 
 /** To the nearest integers, as bytes around `zero`. */
 function round(graph: GraphBuilder, x: Value, zero: number): Value {
-  return graph.node('QuantizeLinear', [x, scalar(graph, 'one', 1), zeroPoint(graph, zero)]);
+  return graph.node('QuantizeLinear', [x, graph.scalar('one', 1), zeroPoint(graph, zero)]);
 }
 
 /**
@@ -84,8 +75,8 @@ export function quantizeSource(
   const byHead = (x: Value): Value =>
     graph.node('Reshape', [graph.node('Mul', [x, present]), graph.integers(0, 0, headCount, headSize)]);
   const turn = (x: Value, ...perm: readonly number[]): Value => graph.node('Transpose', [x], { perm });
-  const keys = quantizeColumns(graph, byHead(rows.keys)); // [b, s, H, dk], scales [b, 1, H, dk]
-  const values = quantizeColumns(graph, byHead(rows.values));
+  const keys = quantizeAlong(graph, byHead(rows.keys), 1); // [b, s, H, dk], scales [b, 1, H, dk]
+  const values = quantizeAlong(graph, byHead(rows.values), 1);
   return {
     keys: turn(keys.values, 0, 2, 3, 1),
     keyScales: turn(keys.scales, 0, 2, 1, 3),
@@ -99,20 +90,18 @@ export function attendQuantized(
   graph: GraphBuilder,
   queries: Value,
   { keys, keyScales, values, valueScales }: QuantizedSource,
-  { mask, headSize }: { readonly mask: Value; readonly headSize: number },
+  mask: Value,
 ): Value {
   const middle = zeroPoint(graph, ROW_ZERO);
   const multiply = (x: Value, y: Value, zero: Value): Value =>
     graph.node('Cast', [graph.node('MatMulInteger', [x, y, zero, middle])], { to: FLOAT32 });
   // the scales of the keys' columns count in the queries' columns as well
-  const scaled = graph.node('Mul', [queries, keyScales]);
-  const largestQuery = graph.node('Unsqueeze', [largestOrNaN(graph, scaled, headSize), graph.integers(-1)]);
-  const rows = quantizeBy(graph, scaled, largestQuery);
+  const rows = quantizeAlong(graph, graph.node('Mul', [queries, keyScales]), -1);
   const scores = graph.node('Mul', [multiply(rows.values, keys, middle), rows.scales]);
   const probabilities = graph.node('Softmax', [graph.node('Add', [scores, mask])], { axis: -1 });
   // in units of the largest share of the query, so that many small ones are not all rounded to nothing
   const largest = graph.node('ReduceMax', [probabilities, graph.integers(-1)], { keepdims: 1 });
-  const unit = graph.node('Mul', [largest, scalar(graph, 'share_unit', 1 / LARGEST_SHARE)]);
+  const unit = graph.node('Mul', [largest, graph.scalar('share_unit', 1 / LARGEST_SHARE)]);
   const shares = round(graph, graph.node('Div', [probabilities, unit]), 0);
   const attended = multiply(shares, values, zeroPoint(graph, 0));
   return graph.node('Mul', [attended, graph.node('Mul', [valueScales, unit])]);

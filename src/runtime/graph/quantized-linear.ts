@@ -7,6 +7,7 @@
 import type { WeightRange } from '../quantization/quantize-rows.ts';
 import { byteTensor, floatTensor, type TensorValue } from '../tensor.ts';
 import type { GraphBuilder, Value } from './graph-builder.ts';
+import { linear } from './layers.ts';
 
 /** Largest quantized number of a row, before 128 is added. */
 export const LARGEST_BYTE = 127;
@@ -38,21 +39,11 @@ export function integerProduct(
   return graph.node('MatMulIntegerToFloat', [
     x,
     graph.weight(name, byteTensor(weights, [weights.length / outSize, outSize])),
-    graph.weight('row_scale', floatTensor(new Float32Array([1]), [])),
+    graph.scalar('one', 1),
     graph.weight('scales', floatTensor(scales, [outSize])),
-    graph.weight('row_zero', byteTensor(new Uint8Array([ROW_ZERO]), [])),
-    graph.weight('zero', byteTensor(new Int8Array(1), [])),
+    graph.constant('row_zero', byteTensor(Uint8Array.of(ROW_ZERO), [])),
+    graph.constant('weight_zero', byteTensor(Int8Array.of(0), [])),
   ]);
-}
-
-/**
- * The largest |number| of each row of x [.., size] → [..], NaN for a row that has one: onnxruntime's ReduceMax passes over
- * NaN at most places, and a row that overflowed would go on as if it had not. Products with zero are zero or NaN.
- */
-export function largestOrNaN(graph: GraphBuilder, x: Value, size: number): Value {
-  const largest = graph.node('ReduceMax', [graph.node('Abs', [x]), graph.integers(-1)], { keepdims: 0 });
-  const zeros = graph.constant(`zeros/${size}`, floatTensor(new Float32Array(size), [size]));
-  return graph.node('Add', [largest, graph.node('MatMul', [x, zeros])]);
 }
 
 /** How a model's matrices and the rows that meet them are held. */
@@ -66,7 +57,7 @@ export interface Int8Format {
   readonly rowBytes: 1 | 2;
 }
 
-/** Rows as products take them; multiply them with `RowQuantizer.multiply`. */
+/** Rows as products take them. */
 interface QuantizedRows {
   /** [rowBytes · rows, in], uint8 around 128: all first bytes, then all second ones. */
   readonly values: Value;
@@ -87,27 +78,39 @@ export class RowQuantizer {
     private readonly rowBytes: Int8Format['rowBytes'],
   ) {}
 
-  /** x [rows, size] */
-  quantize(x: Value, size: number): QuantizedRows {
+  /** x [rows, in] × the matrix, [rows, out]. */
+  product(x: Value, name: string, matrix: QuantizedMatrix): Value {
+    const { graph } = this;
+    const { values, scales } = this.quantize(x, matrix.weights.length / matrix.scales.length);
+    const sums = integerProduct(graph, values, name, matrix);
+    if (this.rowBytes === 1) return graph.node('Mul', [sums, scales]);
+    const [first, second] = graph.nodeWithOutputs('Split', [sums], { axis: 0, num_outputs: 2 }, 2);
+    const coarse = graph.node('Mul', [first as Value, graph.scalar('second_steps', SECOND_STEPS)]);
+    return graph.node('Mul', [graph.node('Add', [coarse, second as Value]), scales]);
+  }
+
+  private quantize(x: Value, size: number): QuantizedRows {
     const known = this.known.get(x);
     if (known !== undefined) return known;
     const { graph } = this;
-    const largest = largestOrNaN(graph, x, size); // [rows]
     // a row of zeros has a scale of zero and bytes without a meaning, which the scale makes zeros again
-    const steps = graph.node('Mul', [largest, this.scalar('byte_unit', 1 / LARGEST_BYTE)]); // [rows]
+    const steps = graph.node('Mul', [this.largestOrNaN(x, size), graph.scalar('byte_unit', 1 / LARGEST_BYTE)]); // [rows]
     const rows = this.rowBytes === 1 ? this.oneByte(x, steps) : this.twoBytes(x, steps);
     this.known.set(x, rows);
     return rows;
   }
 
-  /** Rows × the matrix, [rows, out]. */
-  multiply({ values, scales }: QuantizedRows, name: string, matrix: QuantizedMatrix): Value {
+  /**
+   * The largest |number| of each row of x [rows, size] → [rows], NaN for a row that has one: onnxruntime's ReduceMax
+   * passes over NaN at most places, and a row that overflowed would go on as if it had not. Products with zero are zero
+   * or NaN. The zeros are the row, not the column: the kernel for a column is many times slower.
+   */
+  private largestOrNaN(x: Value, size: number): Value {
     const { graph } = this;
-    const sums = integerProduct(graph, values, name, matrix);
-    if (this.rowBytes === 1) return graph.node('Mul', [sums, scales]);
-    const [first, second] = graph.nodeWithOutputs('Split', [sums], { axis: 0, num_outputs: 2 }, 2);
-    const coarse = graph.node('Mul', [first as Value, this.scalar('second_steps', SECOND_STEPS)]);
-    return graph.node('Mul', [graph.node('Add', [coarse, second as Value]), scales]);
+    const largest = graph.node('ReduceMax', [graph.node('Abs', [x]), graph.integers(-1)], { keepdims: 0 });
+    const zeros = graph.constant(`zeros/${size}`, floatTensor(new Float32Array(size), [1, size]));
+    const broken = graph.node('Reshape', [linear(graph, zeros, x), graph.integers(-1)]);
+    return graph.node('Add', [largest, broken]);
   }
 
   private oneByte(x: Value, steps: Value): QuantizedRows {
@@ -118,7 +121,7 @@ export class RowQuantizer {
     const { graph } = this;
     const first = this.round(x, steps);
     const coarse = graph.node('DequantizeLinear', [first, steps, this.declareZeros()], { axis: 0 });
-    const smallSteps = graph.node('Mul', [steps, this.scalar('second_unit', 1 / SECOND_STEPS)]);
+    const smallSteps = graph.node('Mul', [steps, graph.scalar('second_unit', 1 / SECOND_STEPS)]);
     const second = this.round(graph.node('Sub', [x, coarse]), smallSteps);
     return { values: graph.node('Concat', [first, second], { axis: 0 }), scales: this.column(smallSteps) };
   }
@@ -135,9 +138,5 @@ export class RowQuantizer {
   private declareZeros(): Value {
     this.zeros ??= this.graph.input(ROW_ZEROS, 'uint8', ['quantized_rows']);
     return this.zeros;
-  }
-
-  private scalar(name: string, value: number): Value {
-    return this.graph.constant(name, floatTensor(Float32Array.of(value), []));
   }
 }

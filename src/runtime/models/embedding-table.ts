@@ -1,5 +1,7 @@
 /** The table of word embeddings, which graphs are fed from and `embed` reads. */
 
+import { LARGEST_BYTE } from '../graph/quantized-linear.ts';
+
 export interface EmbeddingTable {
   /** The rows of these ids, [length, size]; those beyond the ids stay zero. Default length: as many as ids. */
   rows(tokenIds: readonly number[] | Int32Array, length?: number): Float32Array;
@@ -61,5 +63,3 @@ export class ByteTable implements EmbeddingTable {
     return rows;
   }
 }
-
-const LARGEST_BYTE = 127;

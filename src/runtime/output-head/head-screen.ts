@@ -9,13 +9,12 @@
  */
 import { GraphBuilder, INT32, type Value } from '../graph/graph-builder.ts';
 import type { OnnxModel } from '../graph/model-proto.ts';
-import { integerProduct, type QuantizedMatrix, ROW_ZERO } from '../graph/quantized-linear.ts';
+import { integerProduct, LARGEST_BYTE, type QuantizedMatrix, ROW_ZERO } from '../graph/quantized-linear.ts';
 import { finestExactRange } from '../quantization/exact-range.ts';
 import { quantizeRows, type RoundingNorms, roundingNorms } from '../quantization/quantize-rows.ts';
 import { Session } from '../session.ts';
 import { byteTensor } from '../tensor.ts';
 
-const LARGEST_STATE = 127;
 /** Ids that the 8-bit head lists for each row; more cost more to select than they save. */
 const LISTED = 64;
 /** Half a unit in the last place of float32, relative. */
@@ -203,7 +202,7 @@ function quantizeState(state: Float32Array, bytes: Uint8Array): QuantizedState {
     const size = Math.abs(state[index] as number);
     if (size > largest) largest = size;
   }
-  const scale = largest / LARGEST_STATE;
+  const scale = largest / LARGEST_BYTE;
   const units = 1 / scale;
   let [squares, errors] = [0, 0];
   for (let index = 0; index < state.length; index++) {

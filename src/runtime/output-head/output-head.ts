@@ -57,8 +57,8 @@ function buildHead(head: Float32Array, size: number, inPlace: boolean): OnnxMode
 function buildIntegerHead({ matrix, rowBytes }: IntegerHead, size: number): OnnxModel {
   const graph = new GraphBuilder('output-head');
   const states = graph.input('states', 'float32', ['rows', size]);
-  const rows = new RowQuantizer(graph, rowBytes);
-  declareScores(graph, rows.multiply(rows.quantize(states, size), 'head', matrix), matrix.scales.length);
+  const logits = new RowQuantizer(graph, rowBytes).product(states, 'head', matrix);
+  declareScores(graph, logits, matrix.scales.length);
   return graph.build();
 }
 

@@ -7,7 +7,8 @@ import { WEIGHT_RANGES, type WeightRange } from './quantize-rows.ts';
 
 /** Rows and columns of the weights that are tried. */
 const SIZE = 64;
-const LARGEST_BYTE = 255;
+/** Of what a row is multiplied as. */
+const LARGEST_UNSIGNED = 255;
 
 /** Weights [SIZE, SIZE] of a range whose sums are as large as they get, wherever a kernel looks for a weight's neighbour. */
 function extremeWeights({ single, pair }: WeightRange): Int8Array {
@@ -35,13 +36,14 @@ async function isExact(range: WeightRange, threadCount: number): Promise<boolean
   const session = await Session.create(graph.build(), { threadCount });
   const sums = Array.from({ length: SIZE }, (_, column) => {
     let sum = 0;
-    for (let row = 0; row < SIZE; row++) sum += (LARGEST_BYTE - ROW_ZERO) * (weights[row * SIZE + column] as number);
+    for (let row = 0; row < SIZE; row++)
+      sum += (LARGEST_UNSIGNED - ROW_ZERO) * (weights[row * SIZE + column] as number);
     return sum;
   });
   try {
     // a single row and several take different kernels
     for (const count of [1, 16]) {
-      const tried = byteTensor(new Uint8Array(count * SIZE).fill(LARGEST_BYTE), [count, SIZE]);
+      const tried = byteTensor(new Uint8Array(count * SIZE).fill(LARGEST_UNSIGNED), [count, SIZE]);
       const found = (await session.run({ rows: tried }, ['sums'])).floats('sums');
       if (found.some((sum, place) => sum !== sums[place % SIZE])) return false;
     }

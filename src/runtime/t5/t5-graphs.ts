@@ -107,7 +107,12 @@ export function t5SourceCache(config: T5Config, isQuantized: boolean): readonly 
   return isQuantized ? quantizedSourceCache(config) : floatCache('source', config);
 }
 
-/** The tensors of `t5SourceCache` of one layer, of keys and values [b, s, H·dk]. `present`: of 8 bits (quantizeSource). */
+/** [b, s, 1]: 1 where the mask [b, 1, 1, s] is 0, 0 where it is -inf. */
+function presentOf(graph: GraphBuilder, mask: Value): Value {
+  return graph.node('Reshape', [graph.node('Exp', [mask]), graph.integers(0, -1, 1)]);
+}
+
+/** The tensors of `t5SourceCache` of one layer, of keys and values [b, s, H·dk]; `present`: in 8 bits, as quantizeSource takes it. */
 function cachedSource(
   graph: GraphBuilder,
   rows: { readonly keys: Value; readonly values: Value },
@@ -146,9 +151,7 @@ export function buildT5Encoder(
   const states = layers.encode(embeddings, graph.node('Add', [relativeBias, mask]));
   graph.output(states, 'states', 'float32', ['batch', 'source', config.hiddenSize]);
   const parts = t5SourceCache(config, int8 !== undefined);
-  // 1 where the mask is 0, 0 where it is -inf
-  const isThere = (): Value => graph.node('Reshape', [graph.node('Exp', [mask]), graph.integers(0, -1, 1)]);
-  const present = int8 === undefined ? undefined : isThere();
+  const present = int8 === undefined ? undefined : presentOf(graph, mask);
   for (let index = 0; index < config.decoderLayerCount; index++) {
     graph.scope(`decoder/${index}/cross`, () => {
       const rows = layers.sourceKeysValues(`decoder.block.${index}.layer.1`, states);
@@ -248,7 +251,7 @@ export function buildT5Decoder(
             source: sourceCache(index),
             mask: views[name].sourceMask,
           };
-          return layout.toRows(attendSource(graph, config, isQuantized, parts));
+          return layout.toRows(attendSource(graph, isQuantized, parts));
         });
         return { sum, pending: layers.projectOne(joined, `${path}.1.EncDecAttention.o`, fromHeads) };
       });
@@ -265,13 +268,10 @@ export function buildT5Decoder(
 /** Attention to a source in the form that the cache has it. */
 function attendSource(
   graph: GraphBuilder,
-  config: T5Config,
   isQuantized: boolean,
   { queries, source, mask }: { readonly queries: Value; readonly source: readonly Value[]; readonly mask: Value },
 ): Value {
-  if (isQuantized) {
-    return attendQuantized(graph, queries, quantizedSource(source), { mask, headSize: config.headSize });
-  }
+  if (isQuantized) return attendQuantized(graph, queries, quantizedSource(source), mask);
   const { keys, values } = keysAndValues(source);
   return attend(graph, queries, keys, values, mask);
 }

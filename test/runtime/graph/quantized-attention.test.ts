@@ -45,7 +45,7 @@ function openAttention(t: TestContext): Promise<Session> {
   const source = quantizedSourceCache(HEADS).map(({ name, type, dims }) =>
     graph.input(name, type, ['b', ...dims.map((size) => (size === 'length' ? ROOM : size))]),
   );
-  const attended = attendQuantized(graph, queries, quantizedSource(source), { mask, headSize: HEADS.headSize });
+  const attended = attendQuantized(graph, queries, quantizedSource(source), mask);
   graph.output(attended, 'attended', 'float32', ['b', HEADS.headCount, 'q', HEADS.headSize]);
   return open(t, graph);
 }
@@ -176,6 +176,33 @@ test('what pads a source has no say in its scales, and a number that is none sho
     for (const scales of await scalesOf(broken)) {
       const found = [...scales.entries()].filter(([, scale]) => Number.isNaN(scale)).map(([column]) => column);
       assert.deepEqual(found, [7], `position ${position}`);
+    }
+  }
+});
+
+test('a query with a number that is none gets none, and the others what they get without it', async (t) => {
+  const attention = await openAttention(t);
+  const [count, size] = [2, HEADS.headSize];
+  const feeds: Record<string, TensorValue> = { mask: masks(count, ROOM) };
+  for (const { name, type, dims } of quantizedSourceCache(HEADS)) {
+    const sizes = [count, ...dims.map((dim) => (dim === 'length' ? ROOM : dim))];
+    const length = sizes.reduce((product, dim) => product * dim, 1);
+    const bytes = Uint8Array.from({ length }, (_, place) => (place * 37) % 251);
+    feeds[name] = { data: type === 'uint8' ? bytes : numbers(length), dims: sizes };
+  }
+  const run = async (queries: Float32Array): Promise<Float32Array> => {
+    const dims = [count, HEADS.headCount, 1, size];
+    return (await attention.run({ ...feeds, queries: floatTensor(queries, dims) }, ['attended'])).floats('attended');
+  };
+  const whole = numbers(count * WIDTH);
+  const expected = await run(whole);
+  for (let place = 0; place < whole.length; place++) {
+    const broken = whole.slice();
+    broken[place] = Number.NaN;
+    const head = Math.floor(place / size);
+    for (const [index, value] of (await run(broken)).entries()) {
+      const isOwn = Math.floor(index / size) === head;
+      assert.ok(isOwn ? Number.isNaN(value) : Object.is(value, expected[index]), `place ${place}, ${index}`);
     }
   }
 });

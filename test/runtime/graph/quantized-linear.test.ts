@@ -115,19 +115,32 @@ for (const isBatched of [false, true]) {
 }
 
 for (const rowBytes of [1, 2] as const) {
-  test(`a row with a number that is none has none in its product, wherever it stands: ${rowBytes} bytes`, async (t) => {
-    const session = await open({ range: WEIGHT_RANGES[2], rowBytes }, false);
-    t.after(() => session.dispose());
-    for (let column = 0; column < IN_SIZE; column++) {
-      const data = rows.slice(7 * IN_SIZE, 10 * IN_SIZE);
-      data[IN_SIZE + column] = column % 2 === 0 ? Number.NaN : Number.POSITIVE_INFINITY;
-      const feeds = { x: floatTensor(data, [3, IN_SIZE]), [ROW_ZEROS]: rowZeros(3) };
-      const y = (await session.run(feeds, ['first', 'second'])).floats('first');
-      const isBroken = (row: number): boolean =>
-        y.subarray(row * OUT_SIZE, (row + 1) * OUT_SIZE).every((value) => !Number.isFinite(value));
-      assert.deepEqual([isBroken(0), isBroken(1), isBroken(2)], [false, true, false], `column ${column}`);
-    }
-  });
+  // also of a width at which rows begin anywhere among the vectors of a kernel
+  for (const width of [IN_SIZE, 18]) {
+    test(`a row with a number that is none has none in its product, wherever it stands: ${width} wide, ${rowBytes} bytes`, async (t) => {
+      const graph = new GraphBuilder('broken-rows');
+      const x = graph.input('x', 'float32', ['rows', width]);
+      const products = createProducts(graph, { range: WEIGHT_RANGES[2], rowBytes });
+      const product = products.product(x, 'matrix', matrix.slice(0, OUT_SIZE * width), width);
+      graph.output(product, 'y', 'float32', ['rows', OUT_SIZE]);
+      const session = await Session.create(graph.build(), { threadCount: 2 });
+      t.after(() => session.dispose());
+      for (let column = 0; column < width; column++) {
+        const count = 1 + (column % 5);
+        const broken = column % count;
+        const data = Float32Array.from({ length: count * width }, (_, place) => Math.cos(place));
+        data[broken * width + column] = column % 3 === 0 ? Number.POSITIVE_INFINITY : Number.NaN;
+        const feeds = { x: floatTensor(data, [count, width]), [ROW_ZEROS]: rowZeros(count) };
+        const y = (await session.run(feeds, ['y'])).floats('y');
+        for (let row = 0; row < count; row++) {
+          const own = y.subarray(row * OUT_SIZE, (row + 1) * OUT_SIZE);
+          const isWhole = own.every(Number.isFinite);
+          const isBroken = own.every((value) => !Number.isFinite(value));
+          assert.deepEqual([isWhole, isBroken], [row !== broken, row === broken], `column ${column}, row ${row}`);
+        }
+      }
+    });
+  }
 }
 
 /** Returns all rows' products, which are those of each row alone and of any part. */
