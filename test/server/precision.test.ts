@@ -55,6 +55,17 @@ describe('INT8', () => {
     }
   });
 
+  test('equal requests give equal tokens when the model is loaded anew', async () => {
+    await server.data(LoadModelDocument, { input: { id: 'again', source: 'embedded:gist-mini', precision: 'INT8' } });
+    for (const decoding of [{}, { numBeams: 4 }, { doSample: true, seed: 4 }]) {
+      const [first, second] = [
+        await summarize('int8', firstDialogue, decoding),
+        await summarize('again', firstDialogue, decoding),
+      ];
+      assert.deepEqual(second.generation.sequences, first.generation.sequences);
+    }
+  });
+
   test('says nearly what float32 says', async () => {
     const vectors = async (model: string) =>
       (await server.data(EmbedDocument, { input: { model, texts: [firstDialogue], pooling: 'MEAN', normalize: true } }))
