@@ -15,6 +15,8 @@ export type Feeds = Readonly<Record<string, TensorValue>>;
 export interface SessionOptions {
   /** Threads that one operator may use. */
   readonly threadCount: number;
+  /** Default: the processor. */
+  readonly device?: 'cpu' | 'cuda';
   /** Path prefix of a profile to write; absent: none. */
   readonly profilePrefix?: string;
   /**
@@ -66,7 +68,7 @@ export class Session {
 
   static async create(model: OnnxModel, options: SessionOptions): Promise<Session> {
     const session = await InferenceSession.create(model.bytes, {
-      executionProviders: ['cpu'],
+      executionProviders: options.device === 'cuda' ? ['cuda', 'cpu'] : ['cpu'],
       intraOpNumThreads: options.threadCount,
       interOpNumThreads: 1,
       executionMode: 'sequential',

@@ -26,7 +26,7 @@ export interface Asked {
 export async function loadRunner(
   parent: string,
   name: string,
-  options: Partial<Pick<LoadOptions, 'screened' | 'targets' | 'precision'>> = {},
+  options: Partial<Pick<LoadOptions, 'screened' | 'targets' | 'precision' | 'decodeLoop'>> = {},
 ): Promise<{ runner: ModelRunner; files: ModelFiles; warnings: readonly string[] }> {
   const files = await readModelFiles(`dir:${name}`, { embedded: parent, models: parent });
   const { folder: modelFolder, config } = files;

@@ -1,6 +1,7 @@
 /** The logits of given tokens: what a model says of them step by step. */
 import assert from 'node:assert/strict';
 import type { DecodingStrategy } from '../../src/runtime/decoding/decoding-strategy.ts';
+import { parseSamplingParams } from '../../src/runtime/decoding/parse-sampling-params.ts';
 import { Engine } from '../../src/runtime/engine/engine.ts';
 import type { ModelRunner } from '../../src/runtime/engine/model-runner.ts';
 import type { WeightedAdapter } from '../../src/runtime/lora/lora-weights.ts';
@@ -16,6 +17,11 @@ class ForcedTokens implements DecodingStrategy {
   readonly logits: Float32Array[] = [];
 
   constructor(private readonly tokenIds: readonly number[]) {}
+
+  running(): ReturnType<DecodingStrategy['running']> {
+    const newTokenIds = this.tokenIds.slice(1, this.logits.length + 1);
+    return [{ sequenceIndex: 0, newTokenIds, score: 0 }];
+  }
 
   needs(): ReturnType<DecodingStrategy['needs']> {
     return [{ topCount: 1, askedIds: [], allLogits: true, orderOnly: false }];
@@ -56,7 +62,7 @@ export async function forward(
       },
     },
   );
-  const params = { numBeams: 1, numReturnSequences: 1 } as Parameters<Engine['submit']>[0]['params'];
+  const params = parseSamplingParams({}, { defaults: {}, badWordsIds: [], drawSeed: () => 1, maxRows: 64 });
   for (const [index, { inputIds, adapters = [] }] of rows.entries()) {
     engine.submit({ id: `${index}`, promptTokenIds: inputIds, params, stream: false, adapters });
   }

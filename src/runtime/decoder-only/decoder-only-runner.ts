@@ -2,7 +2,7 @@
 
 import type { EmbeddingLayer } from '../engine/engine-client.ts';
 import type { KvCache } from '../engine/kv-cache.ts';
-import type { DecodingStart, Prefill, StepCaches, StepScores } from '../engine/model-runner.ts';
+import type { DecodedSteps, DecodingStart, Prefill, StepCaches } from '../engine/model-runner.ts';
 import type { ScheduledRequest } from '../engine/scheduled-request.ts';
 import type { StepPlan } from '../engine/step-plan.ts';
 import { invariant } from '../errors.ts';
@@ -46,7 +46,7 @@ export class DecoderOnlyRunner extends BatchRunner {
     });
   }
 
-  async decode(plan: StepPlan, caches: StepCaches): Promise<StepScores> {
+  async decode(plan: StepPlan, caches: StepCaches): Promise<DecodedSteps> {
     const requests = [...plan.singles, ...plan.groups];
     const positions = requests.flatMap(({ request, paths }) =>
       Array.from({ length: paths.rowCount }, (_, row) => request.promptTokenIds.length - 1 + paths.path(row).length),

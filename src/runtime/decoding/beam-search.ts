@@ -10,6 +10,7 @@ import type {
   GeneratedToken,
   RowNeeds,
   RowScores,
+  RunningRow,
   TokensAppended,
 } from './decoding-strategy.ts';
 import { editsOf, type RowEdits } from './logits-processors.ts';
@@ -36,7 +37,7 @@ interface Continuation extends Beam {
 }
 
 export class BeamSearch implements DecodingStrategy {
-  private running: readonly Beam[] = [{ tokens: [], ids: [], score: 0 }];
+  private beams: readonly Beam[] = [{ tokens: [], ids: [], score: 0 }];
   /** Best first; its scores are length-penalised. */
   private finished: readonly Hypothesis[] = [];
   private canImprove = true;
@@ -56,9 +57,13 @@ export class BeamSearch implements DecodingStrategy {
     this.keptCount = Math.max(2, 1 + context.eosTokenIds.length) * params.numBeams;
   }
 
+  running(): readonly RunningRow[] {
+    return this.beams.map(({ ids, score }) => ({ sequenceIndex: 0, newTokenIds: ids, score }));
+  }
+
   needs(): readonly RowNeeds[] {
     const { params, context } = this;
-    this.edits = this.running.map(({ ids }) =>
+    this.edits = this.beams.map(({ ids }) =>
       editsOf(params, [...context.history, ...ids], ids.length, context.eosTokenIds),
     );
     const wanted = { count: this.keptCount, alternatives: params.topLogprobs, allLogits: false, scored: true };
@@ -71,7 +76,7 @@ export class BeamSearch implements DecodingStrategy {
     const { numBeams } = this.params;
     const running = best.filter(({ finishReason }) => finishReason === undefined).slice(0, numBeams);
     this.collect(best.slice(0, numBeams));
-    this.running = running;
+    this.beams = running;
     const length = running[0]?.ids.length ?? 0;
     this.canImprove = running.length > 0 && this.canImprove && this.improvementPossible(running, length);
     const full = this.finished.length === numBeams && this.params.earlyStopping === 'when-beams-finish';
@@ -88,7 +93,7 @@ export class BeamSearch implements DecodingStrategy {
         .slice(0, this.params.numReturnSequences)
         .map(({ tokens, score, finishReason }) => ({ tokens, score, finishReason }));
     }
-    return this.running.slice(0, this.params.numReturnSequences).map(({ tokens, ids, score }) => ({
+    return this.beams.slice(0, this.params.numReturnSequences).map(({ tokens, ids, score }) => ({
       tokens,
       score: this.penalized(score, Math.max(1, ids.length)),
       finishReason: 'cancelled' as const,
@@ -97,7 +102,7 @@ export class BeamSearch implements DecodingStrategy {
 
   /** The best continuations of all running beams together, best first. */
   private continuations(scores: readonly RowScores[]): readonly Continuation[] {
-    const all = this.running.flatMap((beam, row) => {
+    const all = this.beams.flatMap((beam, row) => {
       const [rowScores, needs, edits] = [scores[row], this.wanted[row], this.edits[row]];
       invariant(rowScores !== undefined && needs !== undefined && edits !== undefined, 'scores come for every beam');
       const toLogprob = (logit: number): number => logit - rowScores.logSumExp;
@@ -107,7 +112,7 @@ export class BeamSearch implements DecodingStrategy {
     });
     all.sort((a, b) => b.total - a.total || a.row - b.row || a.id - b.id);
     return all.slice(0, this.keptCount).map(({ id, logit, row, rowScores, total }) => {
-      const beam = this.running[row] as Beam;
+      const beam = this.beams[row] as Beam;
       const ids = [...beam.ids, id];
       const tokens = [...beam.tokens, recordToken(id, logit, rowScores, this.params.topLogprobs)];
       return { parent: row, ids, tokens, score: total, finishReason: this.stopping.finishReason(ids) };
@@ -141,7 +146,7 @@ export class BeamSearch implements DecodingStrategy {
 
   /** What all running beams and all finished hypotheses begin with can no longer change. */
   private emitCertain(): readonly TokensAppended[] {
-    const [first, ...others] = [...this.running, ...this.finished];
+    const [first, ...others] = [...this.beams, ...this.finished];
     let count = first?.ids.length ?? 0;
     for (const { ids } of others) {
       let same = 0;

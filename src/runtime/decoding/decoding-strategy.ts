@@ -73,7 +73,18 @@ export interface GeneratedSequence {
   readonly finishReason: FinishReason;
 }
 
+/** A row that runs, for those who compute several steps at once and must guess what is chosen. */
+export interface RunningRow {
+  /** Of its sequence among those returned; draws depend on it. 0 for beams. */
+  readonly sequenceIndex: number;
+  readonly newTokenIds: readonly number[];
+  /** Beams: the sum of processed log-probabilities. Otherwise 0. */
+  readonly score: number;
+}
+
 export interface DecodingStrategy {
+  /** The rows of the coming step, in the order of `needs()`. */
+  running(): readonly RunningRow[];
   /** What each running row of the coming step must report; its length is the number of running rows. */
   needs(): readonly RowNeeds[];
   /** Takes the scores of a step, one entry a running row in the order of `needs()`. */

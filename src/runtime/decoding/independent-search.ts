@@ -8,6 +8,7 @@ import type {
   NextRow,
   RowNeeds,
   RowScores,
+  RunningRow,
   TokensAppended,
 } from './decoding-strategy.ts';
 import { hasReach, likelyCandidates } from './likely-candidates.ts';
@@ -48,13 +49,22 @@ export class IndependentSearch implements DecodingStrategy {
     }));
   }
 
+  running(): readonly RunningRow[] {
+    const { length } = this.context.history;
+    return this.stepRows().map(({ index, history }) => ({
+      sequenceIndex: index,
+      newTokenIds: history.slice(length),
+      score: 0,
+    }));
+  }
+
   needs(): readonly RowNeeds[] {
     const { params } = this;
     const listed = !params.doSample || (params.topK > 0 && params.topK <= LONGEST_LIST);
     const count = params.doSample ? params.topK : 1;
-    // the first step has one row, from which every sequence takes its own first token
-    const rows = this.step === 0 ? this.rows.slice(0, 1) : this.running();
-    this.edits = rows.map((row) => editsOf(params, row.history, row.tokens.length, this.context.eosTokenIds));
+    this.edits = this.stepRows().map((row) =>
+      editsOf(params, row.history, row.tokens.length, this.context.eosTokenIds),
+    );
     const scored = params.doSample || params.logprobs;
     const wanted = { count, alternatives: params.topLogprobs, allLogits: !listed, scored };
     this.wanted = this.edits.map((edits) => needsOf(edits, wanted));
@@ -65,7 +75,7 @@ export class IndependentSearch implements DecodingStrategy {
     const nextRows: NextRow[] = [];
     const appended: TokensAppended[] = [];
     const first = this.step === 0;
-    for (const [place, row] of this.running().entries()) {
+    for (const [place, row] of this.unfinished().entries()) {
       const parent = first ? 0 : place;
       const token = this.choose(row, parent, scores);
       row.tokens.push(token);
@@ -86,8 +96,13 @@ export class IndependentSearch implements DecodingStrategy {
     }));
   }
 
-  private running(): readonly Row[] {
+  private unfinished(): readonly Row[] {
     return this.rows.filter(({ finishReason }) => finishReason === undefined);
+  }
+
+  /** The first step has one row, from which every sequence takes its own first token. */
+  private stepRows(): readonly Row[] {
+    return this.step === 0 ? this.rows.slice(0, 1) : this.unfinished();
   }
 
   private choose(row: Row, place: number, scores: readonly RowScores[]): GeneratedToken {

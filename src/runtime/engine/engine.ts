@@ -1,15 +1,16 @@
 /**
  * Continuous batching: between any two steps of the model, requests join and leave the running batch. One call of
- * `step` retires who left, admits who waits, reads a piece of their prompts, runs one decode step of all rows and hands
- * each request's scores to its strategy. It knows token ids; text, transport and policy are elsewhere.
+ * `step` retires who left, admits who waits, reads a piece of their prompts, runs a decode step of all rows (or several,
+ * where a run of the model makes several) and hands each request's scores to its strategy. It knows token ids; text, transport and policy are elsewhere.
  */
-import type { DecodingStrategy, RowNeeds, RowScores, TokensAppended } from '../decoding/decoding-strategy.ts';
+import type { DecodingStrategy, NextRow, RowNeeds, RowScores, TokensAppended } from '../decoding/decoding-strategy.ts';
 import type { SamplingParams } from '../decoding/sampling-params.ts';
 import { RuntimeError } from '../errors.ts';
 import type { SectionName } from '../graph/attention.ts';
 import { BatchSection, slotOf } from './batch-section.ts';
 import type { GenerationOutput, GenerationRequest } from './generation-request.ts';
-import type { ModelRunner, Preparation, StepScores } from './model-runner.ts';
+import type { DecodedSteps, ModelRunner, Numbers, Preparation } from './model-runner.ts';
+import { stepsOfRun } from './run-length.ts';
 import { ScheduledRequest } from './scheduled-request.ts';
 import { Scheduler, type SchedulerOptions } from './scheduler.ts';
 import { planStep, type StepPlan, type StepTrace, traceOf } from './step-plan.ts';
@@ -20,7 +21,7 @@ export interface EngineEvents {
   readonly onFinished: (requestId: string, output: GenerationOutput) => void;
   /** Something broke inside a step; the request is gone. */
   readonly onFailed: (requestId: string, error: unknown) => void;
-  /** Called before each decode step; absent: no traces are made. */
+  /** Called before each run of the decoder; absent: no traces are made. */
   readonly onStep?: (trace: StepTrace) => void;
 }
 
@@ -86,7 +87,7 @@ export class Engine {
     }
   }
 
-  /** Makes one step; a fault in it fails the requests that ran and leaves the engine ready for others. */
+  /** Makes one run of the decoder; a fault in it fails the requests that ran and leaves the engine ready for others. */
   async step(): Promise<void> {
     this.admit();
     await this.prefill();
@@ -125,7 +126,11 @@ export class Engine {
     singles.compact();
     groups.compact();
     this.stepNumber++;
-    return planStep(this.stepNumber, singles.requests, groups.requests);
+    const rows = { singles: singles.requests, groups: groups.requests };
+    const requests = [...rows.singles, ...rows.groups];
+    const isAwaited = this.scheduler.waitingCount > 0 || this.prefilling.size > 0;
+    const stepCount = stepsOfRun(requests, { most: this.runner.mostSteps, isAwaited });
+    return planStep({ number: this.stepNumber, stepCount, ...rows });
   }
 
   private admit(): void {
@@ -225,32 +230,60 @@ export class Engine {
     request.moments.prefilled ??= this.options.now();
   }
 
-  private advance(plan: StepPlan, result: StepScores): void {
-    const writes: { request: ScheduledRequest; entry: number; row: number }[] = [];
+  private advance(plan: StepPlan, decoded: DecodedSteps): void {
+    const writes = new Map<ScheduledRequest, EntryWrites>();
     let firstRow = 0;
     for (const request of [...plan.singles, ...plan.groups]) {
-      const endRow = firstRow + request.paths.rowCount;
-      // who was cancelled during the step is gone already
-      if (request.state.status === 'running') {
-        const scores = result.scores.slice(firstRow, endRow);
-        const isBroken = scores.some((row, index) => overflows(row, plan.needs[firstRow + index]));
-        if (isBroken) this.fail(request, overflow(request));
-        const entries = isBroken ? [] : this.advanceRequest(request, scores);
-        for (const [index, entry] of entries.entries()) {
-          if (entry >= 0) writes.push({ request, entry, row: firstRow + index });
-        }
-      }
-      firstRow = endRow;
+      const rows = Array.from({ length: request.paths.rowCount }, (_, row) => firstRow + row);
+      const needs = plan.needs.slice(firstRow, firstRow + rows.length);
+      firstRow += rows.length;
+      // who was cancelled during the run is gone already
+      if (request.state.status === 'running') writes.set(request, this.follow(request, { decoded, rows, needs }));
     }
     for (const section of Object.values(this.sections)) section.fitCache();
-    for (const { request, entry, row } of writes) {
+    for (const [request, entries] of writes) {
+      if (request.state.status !== 'running') continue;
       const { cache } = this.sections[request.section];
-      cache.writeEntry(slotOf(request), entry, result.newCache, row * result.newCacheStride);
+      for (const [entry, { data, offset }] of entries) {
+        // beams that were followed for a while and left may have had more entries than there are in the end
+        if (entry < request.paths.extent) cache.writeEntry(slotOf(request), entry, data, offset);
+      }
     }
   }
 
-  /** Returns for each of the request's rows the cache entry of its new keys and values; -1: nobody goes on from it. */
-  private advanceRequest(request: ScheduledRequest, scores: readonly RowScores[]): readonly number[] {
+  /** Lets a request's strategy choose step by step, as long as the run guessed what it chooses. */
+  private follow(request: ScheduledRequest, { decoded, rows, needs }: FirstStep): EntryWrites {
+    const writes = new Map<number, Numbers>();
+    let current = rows;
+    let wanted = needs;
+    for (let step = 0; ; step++) {
+      const scores = current.flatMap((row, index) => decoded.scores(step, row, wanted[index] as RowNeeds) ?? []);
+      if (scores.length < current.length) return writes;
+      if (scores.some((row, index) => overflows(row, wanted[index]))) {
+        this.fail(request, overflow(request));
+        return writes;
+      }
+      const { nextRows, entries } = this.advanceRequest(request, scores);
+      for (const [index, entry] of entries.entries()) {
+        if (entry >= 0) writes.set(entry, decoded.newCache(step, current[index] as number));
+      }
+      const taken = new Set<number>();
+      for (const { parent, tokenId } of nextRows) {
+        const row = decoded.successor(step, current[parent] as number, tokenId, taken);
+        if (row === undefined) return writes;
+        taken.add(row);
+      }
+      if (taken.size === 0) return writes;
+      current = [...taken];
+      wanted = request.strategy.needs();
+    }
+  }
+
+  /** `entries`: for each of the request's rows the cache entry of its new keys and values; -1: nobody goes on from it. */
+  private advanceRequest(
+    request: ScheduledRequest,
+    scores: readonly RowScores[],
+  ): { readonly nextRows: readonly NextRow[]; readonly entries: readonly number[] } {
     request.moments.firstToken ??= this.options.now();
     request.stepsInSlice++;
     const { nextRows, appended } = request.strategy.advance(scores);
@@ -258,10 +291,10 @@ export class Engine {
     if (nextRows.length === 0) {
       this.scheduler.remove((candidate) => candidate === request);
       this.finish(request);
-      return [];
+      return { nextRows, entries: [] };
     }
     request.inputTokens = nextRows.map(({ tokenId }) => tokenId);
-    return request.paths.advance(nextRows.map(({ parent }) => parent));
+    return { nextRows, entries: request.paths.advance(nextRows.map(({ parent }) => parent)) };
   }
 
   private fail(request: ScheduledRequest, error: unknown): void {
@@ -283,6 +316,16 @@ export class Engine {
     this.events.onFinished(request.request.id, output);
   }
 }
+
+/** The first step of a run, for one request: its rows among those of the plan, and what they need. */
+interface FirstStep {
+  readonly decoded: DecodedSteps;
+  readonly rows: readonly number[];
+  readonly needs: readonly RowNeeds[];
+}
+
+/** New keys and values by the entry of a request's cache that they go into. */
+type EntryWrites = ReadonlyMap<number, Numbers>;
 
 /** Whether a row's numbers have left the range of float32: then no token follows from them. */
 function overflows({ topLogits, logSumExp }: RowScores, needs: RowNeeds | undefined): boolean {

@@ -37,6 +37,11 @@ export interface SavedSlot {
 const LENGTH_BUCKETS = [16, 32, 64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896, 1024] as const;
 const SLOT_BUCKETS = [0, 1, 2, 4, 8, 12, 16, 24, 32, 48, 64] as const;
 
+/** The length that so many positions are given, padding included. */
+export function lengthBucket(needed: number): number {
+  return bucket(LENGTH_BUCKETS, needed);
+}
+
 function bucket(buckets: readonly number[], needed: number): number {
   const found = buckets.find((size) => size >= needed);
   if (found !== undefined) return found;
@@ -137,7 +142,8 @@ interface CachedPart {
 }
 
 function partOf(tensor: CachedTensor, layerCount: number): CachedPart {
-  return { tensor, layers: Array.from({ length: layerCount }, () => new CachePlane(tensor)) };
+  const count = tensor.isShared === true ? 1 : layerCount;
+  return { tensor, layers: Array.from({ length: count }, () => new CachePlane(tensor)) };
 }
 
 /** Writes the first `length` positions of a slot. */

@@ -1,6 +1,6 @@
 /** Runs a model's graphs: what the engine needs of any family. Arrays in, arrays out; no requests, no policy. */
 
-import type { RowScores } from '../decoding/decoding-strategy.ts';
+import type { RowNeeds, RowScores } from '../decoding/decoding-strategy.ts';
 import type { AdapterCombination } from '../lora/adapter-combination.ts';
 import type { LoraWeights, WeightedAdapter } from '../lora/lora-weights.ts';
 import type { EmbeddingLayer } from './engine-client.ts';
@@ -23,12 +23,23 @@ export interface DecodingStart {
   readonly history: readonly number[];
 }
 
-export interface StepScores {
-  /** By row of the plan. */
-  readonly scores: readonly RowScores[];
-  /** New keys and values, [rows, `newCacheStride`]. */
-  readonly newCache: Float32Array;
-  readonly newCacheStride: number;
+/** Numbers in a larger array, from `offset` on. */
+export interface Numbers {
+  readonly data: Float32Array;
+  readonly offset: number;
+}
+
+/**
+ * What a run of the decoder gave: one step, or several in a row for which it guessed what the strategies would choose.
+ * They are asked all the same, step by step, and what came of a wrong guess is not used.
+ */
+export interface DecodedSteps {
+  /** Undefined: the run did not come so far, or did not compute what is needed; of the first step it has all. */
+  scores(step: number, row: number, needs: RowNeeds): RowScores | undefined;
+  /** The row that continues `row` with this token in the step after; undefined: none does. `taken` are others' rows. */
+  successor(step: number, row: number, tokenId: number, taken: ReadonlySet<number>): number | undefined;
+  /** The keys, then values of the token that a row read, of each layer: [layers, 2, KV·dk]. */
+  newCache(step: number, row: number): Numbers;
 }
 
 /** no room: nothing was done; it takes memory that those that run have. */
@@ -42,6 +53,8 @@ export interface StepCaches {
 export interface ModelRunner {
   readonly eosTokenIds: readonly number[];
   readonly vocabularySize: number;
+  /** Steps that one run of the decoder makes at most. */
+  readonly mostSteps: number;
   /** Bytes of the copies of adapters that are kept; address space that nothing was written to included. */
   readonly adapterBytes: number;
   createCache(): KvCache;
@@ -59,8 +72,8 @@ export interface ModelRunner {
   startOf(promptTokenIds: readonly number[]): DecodingStart;
   /** Reads a prompt before its first step, piece by piece: cut alike whoever runs beside it. */
   prefill(tokenIds: readonly number[], adapters: AdapterCombination): Prefill;
-  /** Runs one decode step of all rows of the plan. */
-  decode(plan: StepPlan, caches: StepCaches): Promise<StepScores>;
+  /** Decodes all rows of the plan, up to `plan.stepCount` steps. */
+  decode(plan: StepPlan, caches: StepCaches): Promise<DecodedSteps>;
   /**
    * One vector a token: rows of the embedding table, or final states (of the encoder where there is one). `between` is
    * awaited between the pieces of a long text, so that others go on.

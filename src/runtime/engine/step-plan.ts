@@ -9,7 +9,9 @@ export interface StepPlan {
   /** In order of their slots; their rows follow those of the singles, request by request. */
   readonly groups: readonly ScheduledRequest[];
   readonly rowCount: number;
-  /** By row. */
+  /** Steps that the run may make, as far as its guesses go. */
+  readonly stepCount: number;
+  /** Of the first step, by row. */
   readonly needs: readonly RowNeeds[];
 }
 
@@ -19,13 +21,9 @@ export interface StepTrace {
   readonly rows: readonly { readonly requestId: string; readonly rowCount: number }[];
 }
 
-export function planStep(
-  number: number,
-  singles: readonly ScheduledRequest[],
-  groups: readonly ScheduledRequest[],
-): StepPlan {
+export function planStep({ singles, groups, ...plan }: Omit<StepPlan, 'rowCount' | 'needs'>): StepPlan {
   const needs = [...singles, ...groups].flatMap((request) => [...request.strategy.needs()]);
-  return { number, singles, groups, rowCount: needs.length, needs };
+  return { ...plan, singles, groups, rowCount: needs.length, needs };
 }
 
 export function traceOf(plan: StepPlan): StepTrace {

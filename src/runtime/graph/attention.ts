@@ -50,8 +50,8 @@ interface SectionLayout {
   readonly toRows: (attended: Value) => Value;
 }
 
-/** Only names change, no bytes move. */
-function singlesLayout(
+/** Of rows that stand alone: only names change, no bytes move. */
+export function singlesLayout(
   graph: GraphBuilder,
   { headCount, headSize, keyValueHeadCount = headCount }: HeadShape,
 ): SectionLayout {
@@ -100,7 +100,7 @@ function groupsLayout(graph: GraphBuilder, shape: HeadShape): SectionLayout {
 
 export type SectionName = 'singles' | 'groups';
 
-interface KeysAndValues {
+export interface KeysAndValues {
   readonly keys: Value;
   readonly values: Value;
 }
@@ -236,7 +236,7 @@ export interface SectionView {
  */
 export function decodeSelfAttention(
   graph: GraphBuilder,
-  { layout }: DecodeSection,
+  { layout }: Pick<DecodeSection, 'layout'>,
   { cached, bias, widths, scale = 1 }: SectionView,
   rows: { readonly queries: Value; readonly keys: Value; readonly values: Value },
 ): Value {

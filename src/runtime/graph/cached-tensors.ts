@@ -7,6 +7,8 @@ export interface CachedTensor {
   readonly type: 'float32' | 'uint8';
   /** Of one request; 'length' is that of what is cached. One without it says something of the whole. */
   readonly dims: readonly (number | 'length')[];
+  /** Whether all layers have it in common; it is named as the first layer's. Default: each has its own. */
+  readonly isShared?: boolean;
 }
 
 /** Keys, then values, [KV, length, dk]: of the tokens decoded so far, or of a source. */
@@ -26,4 +28,9 @@ export function quantizedSourceCache({ headCount, headSize }: HeadShape): readon
     { name: 'source_values', type: 'uint8', dims: [headCount, 'length', headSize] },
     { name: 'source_value_scales', type: 'float32', dims: [headCount, 1, headSize] },
   ];
+}
+
+/** A source as its encoder's states, of which a graph makes every layer's keys and values itself. */
+export function stateCache({ hiddenSize }: { readonly hiddenSize: number }): readonly CachedTensor[] {
+  return [{ name: 'source_states', type: 'float32', dims: ['length', hiddenSize], isShared: true }];
 }

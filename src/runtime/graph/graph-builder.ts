@@ -20,6 +20,25 @@ export type Value = string & { readonly brand: 'graph value' };
 
 type Attributes = Readonly<Record<string, AttributeValue>>;
 
+export type ValueType = Omit<ValueSpec, 'name'>;
+
+/** What a loop hands from turn to turn. */
+export interface CarriedValue extends ValueType {
+  readonly start: Value;
+}
+
+/** What a turn of a loop gives. */
+export interface LoopTurn {
+  /** bool, one element. */
+  readonly goesOn: Value;
+  readonly carried: readonly Value[];
+  readonly scanned: readonly Value[];
+}
+
+function named(values: readonly Value[], types: readonly ValueType[]): ValueSpec[] {
+  return types.map(({ type, dims }, index) => ({ name: values[index] as Value, type, dims }));
+}
+
 /** Operators outside the ONNX standard that ONNX Runtime's CPU provider has. */
 const MICROSOFT_OPERATORS = new Set([
   'FusedMatMul',
@@ -39,7 +58,7 @@ export interface RecordedGraph {
 }
 
 /** Types of elements that `Cast` goes to, as ONNX numbers them. */
-export const [FLOAT32, INT32, BOOL] = [1, 6, 9] as const;
+export const [FLOAT32, INT32, INT64, BOOL] = [1, 6, 7, 9] as const;
 
 /** The first output of a graph that writes into the caller's arrays (Session.runInto). */
 export const IN_PLACE_MARKER = 'outputs_in_place';
@@ -48,6 +67,8 @@ export class GraphBuilder {
   /** Of the graph, or of the branch that is being built. */
   private nodes: NodeSpec[] = [];
   private readonly initializers = new Map<string, TensorValue>();
+  /** By memory, then by place and dimensions. */
+  private readonly weights = new Map<ArrayBufferLike, Map<string, Value>>();
   private readonly inputs: ValueSpec[] = [];
   private readonly outputs: ValueSpec[] = [];
   /** Output names by the value they stand for: the node that makes it writes to that name. */
@@ -85,11 +106,18 @@ export class GraphBuilder {
     this.outputs.unshift({ name: IN_PLACE_MARKER, type: 'int64', dims: [1], isSequence: true });
   }
 
-  /** Adds a constant under its own name below the current path. */
+  /** Adds a constant under its own name below the current path; one that lies in the same memory is there once. */
   weight(name: string, tensor: TensorValue): Value {
-    const full = this.unique(name);
+    const { buffer, byteOffset, byteLength } = tensor.data;
+    const place = `${byteOffset}+${byteLength} ${tensor.dims.join(',')}`;
+    const held = this.weights.get(buffer) ?? new Map<string, Value>();
+    this.weights.set(buffer, held);
+    const known = held.get(place);
+    if (known !== undefined) return known;
+    const full = this.unique(name) as Value;
     this.initializers.set(full, tensor);
-    return full as Value;
+    held.set(place, full);
+    return full;
   }
 
   /** Adds a small constant; those of one name are shared. */
@@ -129,19 +157,65 @@ export class GraphBuilder {
    * One of two values, whose nodes run only where `condition` (bool, one element) takes them. `value`: type and
    * dimensions of both. Nodes that both need belong before it: a branch sees none of the other's.
    */
-  either(condition: Value, value: Omit<ValueSpec, 'name'>, then: () => Value, otherwise: () => Value): Value {
-    return this.node('If', [condition], {
-      then_branch: this.branch('then', value, then),
-      else_branch: this.branch('otherwise', value, otherwise),
-    });
+  either(condition: Value, value: ValueType, then: () => Value, otherwise: () => Value): Value {
+    const [output] = this.eitherOf(
+      condition,
+      [value],
+      () => [then()],
+      () => [otherwise()],
+    );
+    invariant(output !== undefined, 'a node has an output');
+    return output;
   }
 
-  private branch(name: string, value: Omit<ValueSpec, 'name'>, build: () => Value): BranchSpec {
+  /** As `either`, with several values. */
+  eitherOf(
+    condition: Value,
+    values: readonly ValueType[],
+    then: () => readonly Value[],
+    otherwise: () => readonly Value[],
+  ): Value[] {
+    const branch = (name: string, build: () => readonly Value[]): BranchSpec =>
+      this.inner(name, () => ({ inputs: [], outputs: named(build(), values) }));
+    const branches = { then_branch: branch('then', then), else_branch: branch('otherwise', otherwise) };
+    return this.nodeWithOutputs('If', [condition], branches, values.length);
+  }
+
+  /**
+   * Runs `body` up to `count` times (int64, one element), until a turn says that none is to follow. Returns what is
+   * carried after the last turn, then what every turn gave, stacked along a new first axis.
+   */
+  loop(
+    count: Value,
+    carried: readonly CarriedValue[],
+    scanned: readonly ValueType[],
+    body: (iteration: Value, carried: readonly Value[]) => LoopTurn,
+  ): Value[] {
+    const inner = this.inner('loop', (name) => {
+      const iteration: ValueSpec = { name: `${name}/iteration`, type: 'int64', dims: [] };
+      const goesOn: ValueSpec = { name: `${name}/goes_on`, type: 'bool', dims: [] };
+      const states = carried.map(({ type, dims }, index) => ({ name: `${name}/carried:${index}`, type, dims }));
+      const turn = body(
+        iteration.name as Value,
+        states.map((state) => state.name as Value),
+      );
+      const outputs = [turn.goesOn, ...turn.carried, ...turn.scanned];
+      const types = [goesOn, ...states, ...scanned];
+      return { inputs: [iteration, goesOn, ...states], outputs: named(outputs, types) };
+    });
+    const start = this.node('Cast', [this.constant('one', { data: BigInt64Array.of(1n), dims: [] })], { to: BOOL });
+    const inputs = [count, start, ...carried.map((value) => value.start)];
+    return this.nodeWithOutputs('Loop', inputs, { body: inner }, carried.length + scanned.length);
+  }
+
+  /** A graph inside a node; `build` is told a name that is its own. */
+  private inner(segment: string, build: (name: string) => Pick<BranchSpec, 'inputs' | 'outputs'>): BranchSpec {
     const around = this.nodes;
     this.nodes = [];
+    const name = this.unique(segment);
     try {
-      const output = this.scope(name, build);
-      return { name: this.unique(name), nodes: this.nodes, outputs: [{ ...value, name: output }] };
+      const ends = this.scope(segment, () => build(name));
+      return { name, nodes: this.nodes, ...ends };
     } finally {
       this.nodes = around;
     }

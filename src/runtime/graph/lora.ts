@@ -61,7 +61,8 @@ export abstract class LoraLayer {
     const { graph, targets } = this;
     if (!targets.modules.has(module)) return y;
     const hasGain = targets.gains.has(module);
-    this.adapted.push({ path: module, ...shape, hasGain });
+    const isKnown = this.adapted.some(({ path }) => path === module);
+    if (!isKnown) this.adapted.push({ path: module, ...shape, hasGain });
     const delta = this.delta(module, x, shape);
     const own = hasGain ? graph.node('Mul', [y, this.gain(module, shape)]) : y;
     return graph.node('Add', [own, delta]);
@@ -87,6 +88,24 @@ export class RunLora extends LoraLayer {
   }
 }
 
+/** The inputs that say which rows a unit serves. */
+export interface RouteNames {
+  readonly rows: string;
+  readonly places: string;
+  readonly shares: string;
+  readonly units: string;
+}
+
+function routeNames(prefix: string): RouteNames {
+  const [rows, places, shares, units] = ['rows', 'places', 'shares', 'units'].map((name) => `${prefix}.${name}`);
+  return { rows, places, shares, units } as RouteNames;
+}
+
+/** Of the rows of a step. */
+export const ROW_ROUTES = routeNames('lora');
+/** Of the sources of a step's requests. */
+export const SOURCE_ROUTES = routeNames('source_lora');
+
 /**
  * Every row has adapters of its own. x and y [rows, …]; a [units, in, 16], b [units, 16, out], gain [units, out]: by how
  * much more than once y counts.
@@ -98,45 +117,103 @@ export class RowLora extends LoraLayer {
   private declared: RowRouting | undefined;
   /** By the value they were gathered from: matrices that share an input share its rows. */
   private readonly gathered = new Map<Value, Value>();
+  /** By module: a graph may compute one in several places. */
+  private readonly factors = new Map<string, UnitFactors>();
+
+  constructor(
+    graph: GraphBuilder,
+    targets: LoraTargets,
+    private readonly names = ROW_ROUTES,
+  ) {
+    super(graph, targets);
+  }
 
   /** Declared by the first matrix that is adapted. */
-  private get routing(): RowRouting {
-    this.declared ??= declareRouting(this.graph);
+  protected get routing(): RowRouting {
+    this.declared ??= declareRouting(this.graph, this.names);
     return this.declared;
   }
 
-  protected delta(module: string, x: Value, { inSize, outSize }: AdaptedShape): Value {
+  protected delta(module: string, x: Value, shape: AdaptedShape): Value {
     const { graph } = this;
-    const { rows, places } = this.routing;
-    const a = graph.input(loraInput.a(module), 'float32', ['lora_units', inSize, LORA_UNIT]);
-    const b = graph.input(loraInput.b(module), 'float32', ['lora_units', LORA_UNIT, outSize]);
-    const byUnit = graph.node('MatMul', [graph.node('MatMul', [this.enter(x, rows), a]), b]); // [units, n, out]
-    const byShare = graph.node('GatherND', [byUnit, places]); // [rows, shares, out]
-    return this.sum(byShare, outSize);
+    const { a, b } = this.factorsOf(module, shape);
+    const byUnit = graph.node('MatMul', [graph.node('MatMul', [this.enter(x), a]), b]); // [units, n, out]
+    const byShare = graph.node('GatherND', [byUnit, this.routing.places]); // [rows, shares, out]
+    return this.sum(byShare, [shape.outSize]);
   }
 
-  protected gain(module: string, { outSize }: AdaptedShape): Value {
+  protected gain(module: string, shape: AdaptedShape): Value {
     const { graph } = this;
-    const gain = graph.input(loraInput.gain(module), 'float32', ['lora_units', outSize]);
+    const gain = this.factorsOf(module, shape).gain();
     const byShare = graph.node('Gather', [gain, this.routing.units()], { axis: 0 }); // [rows, shares, out]
-    return graph.node('Add', [this.sum(byShare, outSize), graph.weight('one', ONE)]);
+    return graph.node('Add', [this.sum(byShare, [shape.outSize]), graph.weight('one', ONE)]);
   }
 
-  /** Σ share · value of each row: [rows, shares, out] → [rows, out]. */
-  private sum(byShare: Value, outSize: number): Value {
+  /** Σ share · value of each row: [rows, shares, size] → [rows, ...dims]. */
+  protected sum(byShare: Value, dims: readonly number[]): Value {
     const { graph } = this;
     // a product of 1 or 4 n shares sums alike, whatever the number of zeros that follow; ReduceSum does not
-    const summed = graph.node('MatMul', [this.routing.shares, byShare]); // [rows, 1, out]
-    return graph.node('Reshape', [summed, graph.integers(0, outSize)]);
+    const summed = graph.node('MatMul', [this.routing.shares, byShare]); // [rows, 1, size]
+    return graph.node('Reshape', [summed, graph.integers(0, ...dims)]);
   }
 
-  private enter(x: Value, rows: Value): Value {
+  protected enter(x: Value): Value {
     const known = this.gathered.get(x);
     if (known !== undefined) return known;
-    const entered = this.graph.node('Gather', [x, rows], { axis: 0 }); // [units, n, in]
+    const entered = this.graph.node('Gather', [x, this.routing.rows], { axis: 0 }); // [units, n, in]
     this.gathered.set(x, entered);
     return entered;
   }
+
+  protected factorsOf(module: string, { inSize, outSize }: AdaptedShape): UnitFactors {
+    const { graph } = this;
+    const known = this.factors.get(module);
+    if (known !== undefined) return known;
+    let gain: Value | undefined;
+    const factors = {
+      a: graph.input(loraInput.a(module), 'float32', ['lora_units', inSize, LORA_UNIT]),
+      b: graph.input(loraInput.b(module), 'float32', ['lora_units', LORA_UNIT, outSize]),
+      gain: () => {
+        gain ??= graph.input(loraInput.gain(module), 'float32', ['lora_units', outSize]);
+        return gain;
+      },
+    };
+    this.factors.set(module, factors);
+    return factors;
+  }
+}
+
+/** As RowLora, of the sources of a step's requests: x and y [sources, s, …]. */
+export class SourceLora extends RowLora {
+  constructor(graph: GraphBuilder, targets: LoraTargets) {
+    super(graph, targets, SOURCE_ROUTES);
+  }
+
+  protected override delta(module: string, x: Value, shape: AdaptedShape): Value {
+    const { graph } = this;
+    const { inSize, outSize } = shape;
+    const { rows, places } = this.routing;
+    const { a, b } = this.factorsOf(module, shape);
+    const entered = graph.node('Reshape', [this.enter(x), graph.integers(0, -1, inSize)]); // [units, n·s, in]
+    const products = graph.node('MatMul', [graph.node('MatMul', [entered, a]), b]);
+    const rowCount = graph.node('Shape', [rows], { start: 1, end: 2 });
+    const dims = graph.node('Concat', [graph.integers(0), rowCount, graph.integers(-1)], { axis: 0 });
+    const byUnit = graph.node('Reshape', [products, dims]); // [units, n, s·out]
+    return this.sum(graph.node('GatherND', [byUnit, places]), [-1, outSize]);
+  }
+
+  protected override gain(module: string, shape: AdaptedShape): Value {
+    const { graph } = this;
+    return graph.node('Reshape', [super.gain(module, shape), graph.integers(0, 1, shape.outSize)]);
+  }
+}
+
+/** A matrix's factors of all units. */
+interface UnitFactors {
+  readonly a: Value;
+  readonly b: Value;
+  /** Declared where it is asked for. */
+  readonly gain: () => Value;
 }
 
 interface RowRouting {
@@ -147,14 +224,15 @@ interface RowRouting {
   readonly units: () => Value;
 }
 
-function declareRouting(graph: GraphBuilder): RowRouting {
+function declareRouting(graph: GraphBuilder, names: RouteNames): RowRouting {
+  const dim = (size: string): string => `${names.rows}_${size}`;
   let units: Value | undefined;
   return {
-    rows: graph.input('lora.rows', 'int32', ['lora_units', 'lora_unit_rows']),
-    places: graph.input('lora.places', 'int64', ['rows', 'lora_shares', 2]),
-    shares: graph.input('lora.shares', 'float32', ['rows', 1, 'lora_shares']),
+    rows: graph.input(names.rows, 'int32', ['lora_units', dim('count')]),
+    places: graph.input(names.places, 'int64', [dim('served'), dim('shares'), 2]),
+    shares: graph.input(names.shares, 'float32', [dim('served'), 1, dim('shares')]),
     units: () => {
-      units ??= graph.input('lora.units', 'int32', ['rows', 'lora_shares']);
+      units ??= graph.input(names.units, 'int32', [dim('served'), dim('shares')]);
       return units;
     },
   };

@@ -15,6 +15,8 @@ export type AttributeValue = number | string | { readonly float: number } | read
 export interface BranchSpec {
   readonly name: string;
   readonly nodes: readonly NodeSpec[];
+  /** Of a loop's body; a branch has none. */
+  readonly inputs: readonly ValueSpec[];
   readonly outputs: readonly ValueSpec[];
 }
 
@@ -29,7 +31,8 @@ export interface NodeSpec {
 
 export interface ValueSpec {
   readonly name: string;
-  readonly type: ElementType;
+  /** bool: inside graphs only. */
+  readonly type: ElementType | 'bool';
   readonly dims: readonly Dimension[];
   /** Whether it is a list of such tensors. Absent: one tensor. */
   readonly isSequence?: boolean;
@@ -51,7 +54,7 @@ export interface OnnxModel {
 
 const IR_VERSION = 10;
 const OPSETS = { '': 21, 'com.microsoft': 1 } as const;
-const ELEMENT_TYPES: Record<ElementType, number> = { float32: 1, uint8: 2, int8: 3, int32: 6, int64: 7 };
+const ELEMENT_TYPES: Record<ValueSpec['type'], number> = { float32: 1, uint8: 2, int8: 3, int32: 6, int64: 7, bool: 9 };
 /** Initializers below this many bytes are written into the model itself. */
 const INLINE_BYTES = 1024;
 
@@ -100,9 +103,10 @@ function writeNode(writer: BinaryWriter, node: NodeSpec): void {
   if (node.domain !== '') text(writer, 7, node.domain);
 }
 
-function writeBranch(writer: BinaryWriter, { name, nodes, outputs }: BranchSpec): void {
+function writeBranch(writer: BinaryWriter, { name, nodes, inputs, outputs }: BranchSpec): void {
   for (const node of nodes) message(writer, 1, (inner) => writeNode(inner, node));
   text(writer, 2, name);
+  for (const input of inputs) message(writer, 11, (inner) => writeValue(inner, input));
   for (const output of outputs) message(writer, 12, (inner) => writeValue(inner, output));
 }
 

@@ -1,5 +1,5 @@
 /** Which rows of a step each unit serves, and where each row finds its share: what RowLora (graph/lora.ts) is fed. */
-import { LORA_UNIT } from '../graph/lora.ts';
+import { LORA_UNIT, type RouteNames } from '../graph/lora.ts';
 import { floatTensor, intTensor, longTensor, type TensorValue } from '../tensor.ts';
 import type { AdapterCombination } from './adapter-combination.ts';
 import type { AdapterUnits } from './adapter-units.ts';
@@ -37,6 +37,7 @@ interface Routes {
 export function routeRows(
   rows: readonly AdapterCombination[],
   { range, placesOf, threadCount }: Routes,
+  names: RouteNames,
 ): Readonly<Record<string, TensorValue>> {
   const served: number[][] = Array.from({ length: range.count }, () => []);
   const shareCount = paddedShares(Math.max(...rows.map((combination) => combination.unitCount)));
@@ -66,9 +67,9 @@ export function routeRows(
   const members = new Int32Array(range.count * width);
   for (const [unit, list] of served.entries()) members.set(list, unit * width);
   return {
-    'lora.rows': intTensor(members, [range.count, width]),
-    'lora.places': longTensor(places, [rows.length, shareCount, 2]),
-    'lora.shares': floatTensor(shares, [rows.length, 1, shareCount]),
-    'lora.units': intTensor(units, [rows.length, shareCount]),
+    [names.rows]: intTensor(members, [range.count, width]),
+    [names.places]: longTensor(places, [rows.length, shareCount, 2]),
+    [names.shares]: floatTensor(shares, [rows.length, 1, shareCount]),
+    [names.units]: intTensor(units, [rows.length, shareCount]),
   };
 }

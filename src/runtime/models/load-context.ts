@@ -8,8 +8,9 @@ import { type IntegerHead, OutputHead } from '../output-head/output-head.ts';
 import { RowHeads } from '../output-head/row-heads.ts';
 import { describeRange, quantizeRows } from '../quantization/quantize-rows.ts';
 import { Session } from '../session.ts';
-import type { AdaptableSession } from './batch-runner.ts';
+import type { AdaptableSession } from './adapting-runner.ts';
 import { ByteTable, type EmbeddingTable, FloatTable } from './embedding-table.ts';
+import type { Device } from './served-model.ts';
 import type { TensorCatalog, TensorSource } from './tensor-catalog.ts';
 
 export interface LoadContext {
@@ -17,6 +18,9 @@ export interface LoadContext {
   readonly targets: LoraTargets;
   readonly memory: AdapterMemory;
   readonly threadCount: number;
+  readonly device: Device;
+  /** Whether a run of the decoder makes several steps (decode-loop/). */
+  readonly decodeLoop: boolean;
   /** Undefined: float32. */
   readonly int8?: Int8Format | undefined;
   /** As in OutputHeadOptions. */
@@ -50,9 +54,9 @@ export function countTensors({ files, onProgress }: LoadContext): () => void {
 
 export async function openGraph(
   { model, adapted }: AdaptableGraph,
-  { threadCount }: LoadContext,
+  { threadCount, device }: LoadContext,
 ): Promise<AdaptableSession> {
-  return { session: await Session.create(model, { threadCount }), adapted };
+  return { session: await Session.create(model, { threadCount, device }), adapted };
 }
 
 /** A model's two ends. */

@@ -10,7 +10,7 @@ import type { LoadContext, LoadedRunner } from './load-context.ts';
 import type { ModelConfig } from './model-config.ts';
 import { withModelErrors } from './model-files.ts';
 import { openModelWeights } from './model-weights.ts';
-import type { Precision } from './served-model.ts';
+import type { Device, Precision } from './served-model.ts';
 
 export interface LoadOptions {
   readonly modelFolder: string;
@@ -18,6 +18,10 @@ export interface LoadOptions {
   readonly threadCount: number;
   /** Default: float32. */
   readonly precision?: Precision;
+  /** Default: the processor. */
+  readonly device?: Device;
+  /** As in LoadContext. Default: on CUDA, whose memory is apart. */
+  readonly decodeLoop?: boolean;
   /** The matrices that adapters may change; absent: none. */
   readonly targets?: LoraTargets;
   /** Default: `defaultAdapterMemory`. */
@@ -33,6 +37,8 @@ export function loadRunner(
     targets = noTargets,
     memory = defaultAdapterMemory,
     precision = 'fp32',
+    device = 'cpu',
+    decodeLoop = device === 'cuda',
     ...options
   }: LoadOptions,
   onProgress: LoadContext['onProgress'],
@@ -41,7 +47,7 @@ export function loadRunner(
     const files = await openModelWeights(modelFolder, config);
     try {
       const int8 = precision === 'int8' ? await int8Format(config, options.threadCount) : undefined;
-      const context = { files, targets, memory, onProgress, int8, ...options };
+      const context = { files, targets, memory, onProgress, int8, device, decodeLoop, ...options };
       return config.family === 't5' ? await openT5(config, context) : await openDecoderOnly(config, context);
     } finally {
       await files.close();

@@ -8,28 +8,48 @@ import { BOOL, type GraphBuilder, INT32, type Value } from '../graph/graph-build
 import type { Feeds, Session } from '../session.ts';
 import { longTensor } from '../tensor.ts';
 
-/** Declares the outputs of logits [r, vocabulary]. */
-export function declareScores(graph: GraphBuilder, logits: Value, vocabularySize: number): void {
-  graph.output(logits, 'all_logits', 'float32', ['rows', vocabularySize]);
-  const topCount = graph.input('top_count', 'int64', [1]);
-  const best = graph.nodeWithOutputs('TopK', [logits, topCount], { axis: -1, largest: 1, sorted: 1 }, 2);
-  const [topLogits, topIds] = best as [Value, Value];
-  graph.output(topLogits, 'top_logits', 'float32', ['rows', 'top']);
-  // int32 halves what is copied and spares JavaScript the BigInts; ids are far below 2^31
-  graph.output(graph.node('Cast', [topIds], { to: INT32 }), 'top_ids', 'int32', ['rows', 'top']);
+/** The highest values of each row in falling order, the lower id first among equals; [r, count] each. */
+export interface HighestValues {
+  readonly values: Value;
+  /** int64 */
+  readonly ids: Value;
+}
+
+/** `count` int64 [1], at most the vocabulary. */
+export function highest(graph: GraphBuilder, scores: Value, count: Value): HighestValues {
+  const outputs = graph.nodeWithOutputs('TopK', [scores, count], { axis: -1, largest: 1, sorted: 1 }, 2);
+  const [values, ids] = outputs as [Value, Value];
+  return { values, ids };
+}
+
+/** log Σ exp(logit) of each row [r, 1]; where not `isNormalized` (bool, one element) something else, which nobody reads. */
+export function logSumExpOf(graph: GraphBuilder, logits: Value, best: HighestValues, isNormalized: Value): Value {
   const first = (listed: Value): Value =>
     graph.node('Slice', [listed, graph.integers(0), graph.integers(1), graph.integers(1)]);
-  const logSumExp = graph.either(
-    graph.node('Cast', [graph.input('normalized', 'int64', [1])], { to: BOOL }),
+  return graph.either(
+    isNormalized,
     { type: 'float32', dims: ['rows', 1] },
     () => {
       // by way of LogSoftmax, whose rows do not depend on how many there are; those of Log and ReduceSum do
       const logProbabilities = graph.node('LogSoftmax', [logits], { axis: -1 });
-      const highest = graph.node('GatherElements', [logProbabilities, first(topIds)], { axis: 1 });
-      return graph.node('Sub', [first(topLogits), highest]);
+      const ofBest = graph.node('GatherElements', [logProbabilities, first(best.ids)], { axis: 1 });
+      return graph.node('Sub', [first(best.values), ofBest]);
     },
-    () => first(topLogits),
+    () => first(best.values),
   );
+}
+
+/** Declares the outputs of logits [r, vocabulary]. */
+export function declareScores(graph: GraphBuilder, logits: Value, vocabularySize: number): void {
+  graph.output(logits, 'all_logits', 'float32', ['rows', vocabularySize]);
+  const topCount = graph.input('top_count', 'int64', [1]);
+  const best = highest(graph, logits, topCount);
+  const { values: topLogits, ids: topIds } = best;
+  graph.output(topLogits, 'top_logits', 'float32', ['rows', 'top']);
+  // int32 halves what is copied and spares JavaScript the BigInts; ids are far below 2^31
+  graph.output(graph.node('Cast', [topIds], { to: INT32 }), 'top_ids', 'int32', ['rows', 'top']);
+  const isNormalized = graph.node('Cast', [graph.input('normalized', 'int64', [1])], { to: BOOL });
+  const logSumExp = logSumExpOf(graph, logits, best, isNormalized);
   graph.output(logSumExp, 'log_sum_exp', 'float32', ['rows', 1]);
   const asked = graph.input('asked_index', 'int64', ['asked', 2]);
   graph.output(graph.node('GatherND', [logits, asked]), 'asked_logits', 'float32', ['asked']);

@@ -2,12 +2,13 @@
 import type { RowNeeds, RowScores } from '../decoding/decoding-strategy.ts';
 import type { AdapterCombination } from '../lora/adapter-combination.ts';
 import type { AdapterUnits } from '../lora/adapter-units.ts';
+import type { AdaptedPart } from '../models/adapting-runner.ts';
 import { HEAD_PATH } from '../models/linear-module.ts';
 import type { AdaptedHead } from './adapted-head.ts';
 import { gatherRows } from './head-scores.ts';
 import type { OutputHead } from './output-head.ts';
 
-export class RowHeads {
+export class RowHeads implements AdaptedPart {
   constructor(
     private readonly own: OutputHead,
     private readonly adapted: AdaptedHead,
@@ -15,12 +16,10 @@ export class RowHeads {
     private readonly size: number,
   ) {}
 
-  /** Bytes of what is kept for adapters that change the head. */
   get adaptedBytes(): number {
     return this.adapted.byteLength;
   }
 
-  /** Writes one piece of what rows of `combination` need beside `running`; returns its bytes, 0 when nothing is missing. */
   prepare(combination: AdapterCombination, running: readonly AdapterCombination[]): number {
     return changesHead(combination) ? this.adapted.prepare(combination, running) : 0;
   }
@@ -51,7 +50,6 @@ export class RowHeads {
     return scores;
   }
 
-  /** Lets go of an adapter that no row uses any more. */
   forget(adapter: AdapterUnits): void {
     this.adapted.forget(adapter);
   }

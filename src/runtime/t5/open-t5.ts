@@ -1,4 +1,6 @@
 /** Makes a T5's runner from its files. */
+
+import { FloatTable } from '../models/embedding-table.ts';
 import {
   countTensors,
   graphBytes,
@@ -10,7 +12,9 @@ import {
 } from '../models/load-context.ts';
 import type { T5Config } from '../models/model-config.ts';
 import { buildT5Decoder, buildT5Encoder } from './t5-graphs.ts';
-import { readT5Parameters } from './t5-parameters.ts';
+import { buildT5Loop } from './t5-loop.ts';
+import { T5LoopRunner } from './t5-loop-runner.ts';
+import { readT5Parameters, type T5Parameters } from './t5-parameters.ts';
 import { T5Runner } from './t5-runner.ts';
 import { checkT5Tensors, t5ParameterCount } from './t5-tensors.ts';
 
@@ -19,16 +23,43 @@ export async function openT5(config: T5Config, context: LoadContext): Promise<Lo
   const warnings = checkT5Tensors(config, files);
   const parameters = await readT5Parameters(config, files, countTensors(context));
   const { embeddings, head } = parameters;
+  if (context.decodeLoop) return openT5Loop(config, parameters, warnings, context);
   onProgress('encoder', 0);
-  const encoder = await openGraph(buildT5Encoder(config, parameters, targets, int8), context);
+  const encoder = await openGraph(
+    buildT5Encoder(config, parameters, targets, { form: int8 === undefined ? 'float32' : 'int8', int8 }),
+    context,
+  );
   onProgress('decoder', 0);
   const decoder = await openGraph(buildT5Decoder(config, parameters, targets, int8), context);
   const { heads, table, byteLength } = await openEnds(head, embeddings, config.hiddenSize, context);
   const isQuantized = int8 !== undefined;
   const runner = new T5Runner(config, { encoder, decoder, heads, table, memory, threadCount, isQuantized });
-  const isUntied = head !== embeddings;
-  const parameterCount = t5ParameterCount(config, isUntied);
-  const inner = parameterCount - (isUntied ? 2 : 1) * embeddings.length;
+  const parameterCount = t5ParameterCount(config, head !== embeddings);
+  const inner = parameterCount - endCount(parameters);
   const memoryBytes = graphBytes(inner, context) + byteLength;
   return { runner, parameterCount, memoryBytes, kernels: kernelsOf(context), warnings };
+}
+
+async function openT5Loop(
+  config: T5Config,
+  parameters: T5Parameters,
+  warnings: readonly string[],
+  context: LoadContext,
+): Promise<LoadedRunner> {
+  const { targets, memory, threadCount, onProgress } = context;
+  onProgress('encoder', 0);
+  const encoder = await openGraph(buildT5Encoder(config, parameters, targets, { form: 'states' }), context);
+  onProgress('decoder', 0);
+  const decoder = await openGraph(buildT5Loop(config, parameters, targets), context);
+  const table = new FloatTable(parameters.embeddings, config.hiddenSize);
+  const runner = new T5LoopRunner(config, { encoder, decoder, table, memory, threadCount });
+  const parameterCount = t5ParameterCount(config, parameters.head !== parameters.embeddings);
+  // the encoder's rows are looked up in a table beside the one that the decoder's graph holds
+  const memoryBytes = graphBytes(parameterCount, context) + table.byteLength;
+  return { runner, parameterCount, memoryBytes, kernels: kernelsOf(context), warnings };
+}
+
+/** Parameters of the embeddings and the head, which may be the same. */
+function endCount({ embeddings, head }: T5Parameters): number {
+  return (head === embeddings ? 1 : 2) * embeddings.length;
 }

@@ -8,7 +8,6 @@
  *
  * The word embeddings are looked up by the caller: both graphs and `embed` then share one table.
  */
-import { invariant } from '../errors.ts';
 import {
   attend,
   DecodeSections,
@@ -18,93 +17,32 @@ import {
   type SectionView,
   splitHeads,
 } from '../graph/attention.ts';
-import { type CachedTensor, floatCache, quantizedSourceCache } from '../graph/cached-tensors.ts';
+import { type CachedTensor, floatCache, quantizedSourceCache, stateCache } from '../graph/cached-tensors.ts';
 import { GraphBuilder, type Value } from '../graph/graph-builder.ts';
-import { type Stream, splitLast } from '../graph/layers.ts';
-import { type AdaptableGraph, type AdaptedShape, type LoraTargets, RowLora, RunLora } from '../graph/lora.ts';
-import { createProducts, type MatrixProducts } from '../graph/matrix-products.ts';
+import { type AdaptableGraph, type LoraTargets, RowLora, RunLora } from '../graph/lora.ts';
+import { createProducts } from '../graph/matrix-products.ts';
 import { attendQuantized, quantizedSource, quantizeSource } from '../graph/quantized-attention.ts';
 import type { Int8Format } from '../graph/quantized-linear.ts';
 import type { T5Config } from '../models/model-config.ts';
-import { floatTensor } from '../tensor.ts';
-import { relativeBiasPath, T5Layers, type T5StackName, type T5Weights } from './t5-layers.ts';
-import type { T5Parameters, T5StackParameters } from './t5-parameters.ts';
+import { T5Layers } from './t5-layers.ts';
+import type { T5Parameters } from './t5-parameters.ts';
+import { ConstantWeights, constantsOf, decoderConstants } from './t5-weights.ts';
 
-/** Weights that a graph holds. Matrices that share an input lie under the path of the first of them, stacked. */
-class ConstantWeights implements T5Weights {
-  constructor(
-    private readonly graph: GraphBuilder,
-    private readonly constants: ReadonlyMap<string, Float32Array>,
-    private readonly config: T5Config,
-    private readonly multiply: MatrixProducts,
-    /** Whether matrices that share an input are one product: faster for the few rows of a decode step. */
-    private readonly stacked: boolean,
-  ) {}
+/** Keys and values in float32 or in 8 bits, or the states that they are made of. */
+export type SourceForm = 'float32' | 'int8' | 'states';
 
-  products(x: Value, modules: readonly string[], { inSize, outSize }: AdaptedShape): Value[] {
-    const [first = ''] = modules;
-    const data = this.data(first);
-    if (this.stacked && modules.length > 1) {
-      const sizes = modules.map(() => outSize);
-      return splitLast(this.graph, this.multiply.product(x, first, data, inSize), sizes);
-    }
-    const size = outSize * inSize;
-    return modules.map((module, part) =>
-      this.multiply.product(x, module, data.subarray(part * size, (part + 1) * size), inSize),
-    );
+/** What is kept of a source. */
+export function t5SourceCache(config: T5Config, form: SourceForm): readonly CachedTensor[] {
+  switch (form) {
+    case 'float32':
+      return floatCache('source', config);
+    case 'int8':
+      return quantizedSourceCache(config);
+    case 'states':
+      return stateCache(config);
+    default:
+      return form satisfies never;
   }
-
-  norm(path: string): Value {
-    const data = this.data(path);
-    return this.graph.weight('norm', floatTensor(data, [data.length]));
-  }
-
-  relativeBias(stack: T5StackName): Value {
-    return this.matrix('relative_bias', this.data(relativeBiasPath(stack)), this.config.headCount);
-  }
-
-  private matrix(name: string, data: Float32Array, columns: number): Value {
-    return this.graph.weight(name, floatTensor(data, [data.length / columns, columns]));
-  }
-
-  private data(path: string): Float32Array {
-    const data = this.constants.get(path);
-    invariant(data !== undefined, `the weights of ${path} are there`);
-    return data;
-  }
-}
-
-/** The weights by their paths; stacks lie under the path of their first matrix. */
-function constantsOf(config: T5Config, { encoder, decoder }: T5Parameters): Map<string, Float32Array> {
-  const constants = new Map<string, Float32Array>();
-  const stack = (name: T5StackName, { blocks, relativeBias, finalNorm }: T5StackParameters): void => {
-    constants.set(relativeBiasPath(name), relativeBias).set(`${name}.final_layer_norm`, finalNorm);
-    for (const [index, { selfAttention, feedForward }] of blocks.entries()) {
-      const self = `${name}.block.${index}.layer.0`;
-      const last = `${name}.block.${index}.layer.${name === 'encoder' ? 1 : 2}`;
-      constants.set(`${self}.layer_norm`, selfAttention.norm).set(`${last}.layer_norm`, feedForward.norm);
-      constants.set(`${self}.SelfAttention.q`, selfAttention.queryKeyValue);
-      constants.set(`${self}.SelfAttention.o`, selfAttention.output);
-      constants.set(`${last}.DenseReluDense.${config.gated ? 'wi_0' : 'wi'}`, feedForward.input);
-      constants.set(`${last}.DenseReluDense.wo`, feedForward.output);
-    }
-  };
-  stack('encoder', encoder);
-  stack('decoder', decoder);
-  for (const [index, { crossAttention }] of decoder.blocks.entries()) {
-    const layer = `decoder.block.${index}.layer.1`;
-    const { norm, query, key, value, output } = crossAttention;
-    constants.set(`${layer}.layer_norm`, norm);
-    for (const [part, data] of Object.entries({ q: query, k: key, v: value, o: output })) {
-      constants.set(`${layer}.EncDecAttention.${part}`, data);
-    }
-  }
-  return constants;
-}
-
-/** What is kept of a source: in 8 bits where the weights are. */
-export function t5SourceCache(config: T5Config, isQuantized: boolean): readonly CachedTensor[] {
-  return isQuantized ? quantizedSourceCache(config) : floatCache('source', config);
 }
 
 /** [b, s, 1]: 1 where the mask [b, 1, 1, s] is 0, 0 where it is -inf. */
@@ -112,7 +50,7 @@ function presentOf(graph: GraphBuilder, mask: Value): Value {
   return graph.node('Reshape', [graph.node('Exp', [mask]), graph.integers(0, -1, 1)]);
 }
 
-/** The tensors of `t5SourceCache` of one layer, of keys and values [b, s, H·dk]; `present`: in 8 bits, as quantizeSource takes it. */
+/** The keys and values of one layer as they are cached, of [b, s, H·dk]; `present`: in 8 bits, as quantizeSource takes it. */
 function cachedSource(
   graph: GraphBuilder,
   rows: { readonly keys: Value; readonly values: Value },
@@ -127,34 +65,30 @@ function cachedSource(
 /**
  * Inputs: source_embeddings [b, s, d], relative_buckets [s, s], source_mask [b, 1, 1, s] (0 or -inf). `int8`
  * undefined: float32. b is 1 in 8 bits.
- * Outputs: states [b, s, d]; NAME.N, a tensor of `t5SourceCache` [b, …], for every decoder layer N.
+ * Outputs: states [b, s, d]; unless states are what is cached, NAME.N, a tensor of `t5SourceCache` [b, …], for every
+ * decoder layer N.
  */
 export function buildT5Encoder(
   config: T5Config,
   parameters: T5Parameters,
   targets: LoraTargets,
-  int8?: Int8Format,
+  { form, int8 }: { readonly form: SourceForm; readonly int8?: Int8Format | undefined },
 ): AdaptableGraph {
   const graph = new GraphBuilder('t5-encoder');
   const lora = new RunLora(graph, targets);
-  const weights = new ConstantWeights(
-    graph,
-    constantsOf(config, parameters),
-    config,
-    createProducts(graph, int8, true),
-    false,
-  );
+  const products = createProducts(graph, int8, true);
+  const weights = new ConstantWeights(graph, constantsOf(config, parameters), config, products, false);
   const layers = new T5Layers(graph, config, weights, lora);
   const embeddings = graph.input('source_embeddings', 'float32', ['batch', 'source', config.hiddenSize]);
   const relativeBias = layers.relativeBias('encoder', graph.input('relative_buckets', 'int32', ['source', 'source']));
   const mask = graph.input('source_mask', 'float32', ['batch', 1, 1, 'source']);
   const states = layers.encode(embeddings, graph.node('Add', [relativeBias, mask]));
   graph.output(states, 'states', 'float32', ['batch', 'source', config.hiddenSize]);
-  const parts = t5SourceCache(config, int8 !== undefined);
   const present = int8 === undefined ? undefined : presentOf(graph, mask);
-  for (let index = 0; index < config.decoderLayerCount; index++) {
+  for (let index = 0; form !== 'states' && index < config.decoderLayerCount; index++) {
     graph.scope(`decoder/${index}/cross`, () => {
       const rows = layers.sourceKeysValues(`decoder.block.${index}.layer.1`, states);
+      const parts = t5SourceCache(config, form);
       for (const [part, value] of cachedSource(graph, rows, config, present).entries()) {
         const { name, type, dims } = parts[part] as CachedTensor;
         const sizes = dims.map((size) => (size === 'length' ? 'source' : size));
@@ -210,56 +144,37 @@ export function buildT5Decoder(
     true,
   );
   const layers = new T5Layers(graph, config, weights, lora);
-  const { fromHeads, toHeads } = layers.shapes;
   const embeddings = graph.input('token_embeddings', 'float32', ['rows', config.hiddenSize]);
   const table = weights.relativeBias('decoder');
   const isQuantized = int8 !== undefined;
   const sections = new DecodeSections(graph, {
     heads: config,
     layerCount: config.decoderLayerCount,
-    source: t5SourceCache(config, isQuantized),
+    source: t5SourceCache(config, isQuantized ? 'int8' : 'float32'),
   });
   const views = {
     singles: declareT5Section(graph, 'singles', table),
     groups: declareT5Section(graph, 'groups', table),
   };
-  const newCache: Value[] = [];
-  let stream: Stream = { sum: embeddings, pending: undefined };
-  for (let index = 0; index < config.decoderLayerCount; index++) {
-    const path = `decoder.block.${index}.layer`;
-    stream = graph.scope(`decoder/${index}`, () => {
-      const attended = graph.scope('self', (): Stream => {
-        const { normalized, sum } = layers.normalize(stream, `${path}.0.layer_norm`);
-        const { queries, keys, values } = layers.queriesKeysValues(`${path}.0`, normalized);
-        newCache.push(keys, values);
-        const joined = sections.attend([queries, keys, values], (section, [q, k, v]) =>
-          decodeSelfAttention(
-            graph,
-            section,
-            { ...views[section.name].view, cached: [keysAndValues(section.selfCache(index))] },
-            { queries: q as Value, keys: k as Value, values: v as Value },
-          ),
-        );
-        return { sum, pending: layers.projectOne(joined, `${path}.0.SelfAttention.o`, fromHeads) };
-      });
-      const crossed = graph.scope('cross', (): Stream => {
-        const { normalized, sum } = layers.normalize(attended, `${path}.1.layer_norm`);
-        const queries = layers.projectOne(normalized, `${path}.1.EncDecAttention.q`, toHeads);
-        const joined = sections.attend([queries], ({ name, layout, sourceCache }, [q]) => {
-          const parts = {
-            queries: layout.queries(q as Value),
-            source: sourceCache(index),
-            mask: views[name].sourceMask,
-          };
-          return layout.toRows(attendSource(graph, isQuantized, parts));
-        });
-        return { sum, pending: layers.projectOne(joined, `${path}.1.EncDecAttention.o`, fromHeads) };
-      });
-      return layers.feedForward(`${path}.2`, crossed);
-    });
-  }
-  const states = layers.finish('decoder', stream);
-  const cacheSize = newCache.length * toHeads.outSize;
+  const { states, rows } = layers.decode(embeddings, {
+    self: (block, { queries, keys, values }) =>
+      sections.attend([queries, keys, values], (section, [q, k, v]) =>
+        decodeSelfAttention(
+          graph,
+          section,
+          { ...views[section.name].view, cached: [keysAndValues(section.selfCache(block))] },
+          { queries: q as Value, keys: k as Value, values: v as Value },
+        ),
+      ),
+    cross: (block, rowQueries) =>
+      sections.attend([rowQueries], ({ name, layout, sourceCache }, [q]) => {
+        const queries = layout.queries(q as Value);
+        const parts = { queries, source: sourceCache(block), mask: views[name].sourceMask };
+        return layout.toRows(attendSource(graph, isQuantized, parts));
+      }),
+  });
+  const newCache = rows.flatMap(({ keys, values }) => [keys, values]);
+  const cacheSize = newCache.length * layers.shapes.toHeads.outSize;
   graph.output(graph.node('Concat', newCache, { axis: -1 }), 'new_cache', 'float32', ['rows', cacheSize]);
   graph.output(states, 'states', 'float32', ['rows', config.hiddenSize]);
   return { model: graph.build(), adapted: lora.adapted };
@@ -274,23 +189,4 @@ function attendSource(
   if (isQuantized) return attendQuantized(graph, queries, quantizedSource(source), mask);
   const { keys, values } = keysAndValues(source);
   return attend(graph, queries, keys, values, mask);
-}
-
-/** The constants of a decoder whose bias can mask, and whose last norm has taken in the scale of a tied head. */
-function decoderConstants(config: T5Config, parameters: T5Parameters): ReadonlyMap<string, Float32Array> {
-  const scale = config.scaleDecoderOutput ? config.hiddenSize ** -0.5 : 1;
-  const { finalNorm, relativeBias } = parameters.decoder;
-  return constantsOf(config, parameters)
-    .set(relativeBiasPath('decoder'), withMaskRow(relativeBias, config.headCount))
-    .set(
-      'decoder.final_layer_norm',
-      finalNorm.map((weight) => weight * scale),
-    );
-}
-
-/** Appends the row of -inf that masked positions index. table [buckets, H] → [buckets + 1, H]. */
-function withMaskRow(table: Float32Array, headCount: number): Float32Array {
-  const extended = new Float32Array(table.length + headCount).fill(Number.NEGATIVE_INFINITY);
-  extended.set(table);
-  return extended;
 }

@@ -25,6 +25,26 @@ export interface T5Weights {
   relativeBias(stack: T5StackName): Value;
 }
 
+/** [rows, H·dk] each. */
+export interface AttentionRows {
+  readonly queries: Value;
+  readonly keys: Value;
+  readonly values: Value;
+}
+
+/** The attentions of a decoder's blocks over rows that stand alone; [rows, H·dk] in and out. */
+export interface DecoderAttention {
+  self(block: number, rows: AttentionRows): Value;
+  cross(block: number, queries: Value): Value;
+}
+
+export interface DecodedRows {
+  /** [rows, d] */
+  readonly states: Value;
+  /** By block. */
+  readonly rows: readonly Pick<AttentionRows, 'keys' | 'values'>[];
+}
+
 export class T5Layers {
   readonly shapes: { readonly toHeads: AdaptedShape; readonly fromHeads: AdaptedShape };
 
@@ -78,7 +98,7 @@ export class T5Layers {
   }
 
   /** Rows [.., d] → queries, keys and values [.., H·dk]; `path`: of the layer. */
-  queriesKeysValues(path: string, normalized: Value): { queries: Value; keys: Value; values: Value } {
+  queriesKeysValues(path: string, normalized: Value): AttentionRows {
     const modules = ['q', 'k', 'v'].map((part) => `${path}.SelfAttention.${part}`);
     const [queries, keys, values] = this.project(normalized, modules, this.shapes.toHeads);
     return { queries: queries as Value, keys: keys as Value, values: values as Value };
@@ -123,6 +143,34 @@ export class T5Layers {
       );
     }
     return this.finish('encoder', stream);
+  }
+
+  /** One token a row, embedded [rows, d]: its states, and its own keys and values of each block. */
+  decode(embeddings: Value, attention: DecoderAttention): DecodedRows {
+    const { config, graph } = this;
+    const { fromHeads, toHeads } = this.shapes;
+    const rows: AttentionRows[] = [];
+    let stream: Stream = { sum: embeddings, pending: undefined };
+    for (let block = 0; block < config.decoderLayerCount; block++) {
+      const path = `decoder.block.${block}.layer`;
+      stream = graph.scope(`decoder/${block}`, () => {
+        const attended = graph.scope('self', (): Stream => {
+          const { normalized, sum } = this.normalize(stream, `${path}.0.layer_norm`);
+          const own = this.queriesKeysValues(`${path}.0`, normalized);
+          rows.push(own);
+          const joined = attention.self(block, own);
+          return { sum, pending: this.projectOne(joined, `${path}.0.SelfAttention.o`, fromHeads) };
+        });
+        const crossed = graph.scope('cross', (): Stream => {
+          const { normalized, sum } = this.normalize(attended, `${path}.1.layer_norm`);
+          const queries = this.projectOne(normalized, `${path}.1.EncDecAttention.q`, toHeads);
+          const joined = attention.cross(block, queries);
+          return { sum, pending: this.projectOne(joined, `${path}.1.EncDecAttention.o`, fromHeads) };
+        });
+        return this.feedForward(`${path}.2`, crossed);
+      });
+    }
+    return { states: this.finish('decoder', stream), rows };
   }
 
   /** The last norm of a stack. */

@@ -1,31 +1,20 @@
 /** Runs T5's two graphs: turns a step plan into tensors and the outputs into scores. */
 
 import type { EmbeddingLayer } from '../engine/engine-client.ts';
-import type { KvCache, SourceCache } from '../engine/kv-cache.ts';
-import type { DecodingStart, Prefill, StepCaches, StepScores } from '../engine/model-runner.ts';
+import type { KvCache } from '../engine/kv-cache.ts';
+import type { DecodedSteps, DecodingStart, Prefill, StepCaches } from '../engine/model-runner.ts';
 import type { ScheduledRequest } from '../engine/scheduled-request.ts';
 import type { StepPlan } from '../engine/step-plan.ts';
 import { invariant } from '../errors.ts';
-import { ROW_ZEROS, rowZeros } from '../graph/quantized-linear.ts';
-import { AdapterCombination } from '../lora/adapter-combination.ts';
-import { RunFactors } from '../lora/run-factors.ts';
-import {
-  type AdaptableSession,
-  BatchRunner,
-  type BatchRunnerParts,
-  inputTokens,
-  queriesOf,
-} from '../models/batch-runner.ts';
+import type { AdapterCombination } from '../lora/adapter-combination.ts';
+import type { AdaptableSession } from '../models/adapting-runner.ts';
+import { BatchRunner, type BatchRunnerParts, inputTokens, queriesOf } from '../models/batch-runner.ts';
 import type { T5Config } from '../models/model-config.ts';
-import type { SessionOutputs } from '../session.ts';
 import { floatTensor, intTensor, longTensor, type TensorValue } from '../tensor.ts';
-import { decoderBuckets, encoderBuckets } from './relative-buckets.ts';
+import { decoderBuckets } from './relative-buckets.ts';
+import { SourceEncoder } from './source-encoder.ts';
 import { t5SourceCache } from './t5-graphs.ts';
 
-/** Sources are padded to a multiple of this: the kernels' widest vector, so that padding leaves every bit as it is. */
-const SOURCE_MULTIPLE = 16;
-/** Bucket tables of longer sources are made anew each time rather than kept. */
-const KEPT_BUCKETS_LENGTH = 512;
 /** Longest decoded sequence whose buckets are looked up; beyond it every distance is in the last bucket anyway. */
 const DISTANCE_TABLE_LENGTH = 4096;
 
@@ -36,27 +25,20 @@ export interface T5RunnerParts extends BatchRunnerParts {
 }
 
 export class T5Runner extends BatchRunner {
-  private readonly encoder: AdaptableSession;
-  private readonly sourceFactors: RunFactors;
-  private readonly encoderBucketCache = new Map<number, Int32Array>();
+  private readonly encoder: SourceEncoder;
   private readonly distanceBuckets: Int32Array;
-  /** Of each tensor of a source, by layer. */
-  private readonly sourceOutputs: readonly (readonly string[])[];
 
   constructor(
     private readonly config: T5Config,
     parts: T5RunnerParts,
   ) {
-    const runFactors = new RunFactors(parts.encoder.adapted, parts.memory.factorBytes);
-    const source = t5SourceCache(config, parts.isQuantized);
+    const source = t5SourceCache(config, parts.isQuantized ? 'int8' : 'float32');
+    const encoder = new SourceEncoder(config, { ...parts, source });
+    const { factors: runFactors } = encoder;
     super(config, parts, { layerCount: config.decoderLayerCount, heads: config, source, runFactors });
-    this.encoder = parts.encoder;
-    this.sourceFactors = runFactors;
+    this.encoder = encoder;
     const { relativeBucketCount, relativeMaxDistance } = config;
     this.distanceBuckets = decoderBuckets(DISTANCE_TABLE_LENGTH, relativeBucketCount, relativeMaxDistance);
-    this.sourceOutputs = source.map(({ name }) =>
-      Array.from({ length: config.decoderLayerCount }, (_, layer) => `${name}.${layer}`),
-    );
   }
 
   startOf(): DecodingStart {
@@ -66,17 +48,14 @@ export class T5Runner extends BatchRunner {
 
   prefill(tokenIds: readonly number[], adapters: AdapterCombination): Prefill {
     // the encoder sees the whole source at once
-    return { nextTokenCount: tokenIds.length, advance: () => this.encode(tokenIds, adapters) };
+    return { nextTokenCount: tokenIds.length, advance: () => this.encoder.encode(tokenIds, adapters) };
   }
 
   async embed(tokenIds: readonly number[], layer: EmbeddingLayer): Promise<Float32Array> {
-    const { hiddenSize } = this.config;
-    if (layer === 'input') return this.table.rows(tokenIds);
-    const outputs = await this.runEncoder(tokenIds, AdapterCombination.none, ['states']);
-    return outputs.floats('states').slice(0, tokenIds.length * hiddenSize);
+    return layer === 'input' ? this.table.rows(tokenIds) : this.encoder.states(tokenIds);
   }
 
-  async decode(plan: StepPlan, caches: StepCaches): Promise<StepScores> {
+  async decode(plan: StepPlan, caches: StepCaches): Promise<DecodedSteps> {
     const feeds: Record<string, TensorValue> = {};
     const tokens = inputTokens(plan);
     invariant(tokens.length === plan.rowCount, 'every row has an input token');
@@ -88,7 +67,7 @@ export class T5Runner extends BatchRunner {
   }
 
   override async dispose(): Promise<void> {
-    await this.encoder.session.dispose();
+    await this.encoder.dispose();
     await super.dispose();
   }
 
@@ -126,42 +105,4 @@ export class T5Runner extends BatchRunner {
       index[offset + entry] = this.distanceBuckets[distance] as number;
     }
   }
-
-  private async runEncoder(
-    tokenIds: readonly number[],
-    adapters: AdapterCombination,
-    outputNames: readonly string[],
-  ): Promise<SessionOutputs> {
-    this.sourceFactors.evict(new Set([adapters]));
-    const length = padded(tokenIds.length);
-    const mask = new Float32Array(length).fill(Number.NEGATIVE_INFINITY).fill(0, 0, tokenIds.length);
-    return this.encoder.session.run(
-      {
-        ...this.sourceFactors.of(adapters),
-        source_embeddings: floatTensor(this.table.rows(tokenIds, length), [1, length, this.config.hiddenSize]),
-        relative_buckets: intTensor(this.bucketsOf(length), [length, length]),
-        source_mask: floatTensor(mask, [1, 1, 1, length]),
-        [ROW_ZEROS]: rowZeros(length),
-      },
-      outputNames,
-    );
-  }
-
-  private async encode(tokenIds: readonly number[], adapters: AdapterCombination): Promise<SourceCache> {
-    const outputs = await this.runEncoder(tokenIds, adapters, this.sourceOutputs.flat());
-    const parts = this.sourceOutputs.map((names) => names.map((name) => outputs.cached(name)));
-    return { length: padded(tokenIds.length), parts };
-  }
-
-  private bucketsOf(length: number): Int32Array {
-    const kept = this.encoderBucketCache.get(length);
-    if (kept !== undefined) return kept;
-    const buckets = encoderBuckets(length, this.config.relativeBucketCount, this.config.relativeMaxDistance);
-    if (length <= KEPT_BUCKETS_LENGTH) this.encoderBucketCache.set(length, buckets);
-    return buckets;
-  }
-}
-
-function padded(length: number): number {
-  return Math.ceil(length / SOURCE_MULTIPLE) * SOURCE_MULTIPLE;
 }

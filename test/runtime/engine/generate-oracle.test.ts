@@ -34,9 +34,9 @@ function assertNear(actual: number, expected: number, tolerance: number, what: s
   assert.ok(Math.abs(actual - expected) <= tolerance, `${what}: expected ${expected}, got ${actual}`);
 }
 
-async function checkModel(parent: string, name: string): Promise<void> {
+async function checkModel(parent: string, name: string, decodeLoop = false): Promise<void> {
   const cases = readJsonFile<readonly GenerateCase[]>(join(parent, name, 'expected/generate.json'));
-  const { runner } = await loadRunner(parent, name);
+  const { runner } = await loadRunner(parent, name, { decodeLoop });
   const asked = cases.map((one) => ({
     id: one.name,
     promptTokenIds: one.inputIds,
@@ -70,6 +70,14 @@ for (const name of ['t5-relu-tied', 't5-gated-untied', 'gpt2', 'llama-gqa', 'lla
   );
 }
 
+for (const name of ['t5-relu-tied', 't5-gated-untied']) {
+  test(`${name}, decoding in a loop: one case of each kind, in one batch`, () =>
+    checkModel(repositoryPath('test/fixtures'), name, true));
+  oracleTest(`${name}, decoding in a loop: every case of the oracle, in one batch`, `oracle/models/${name}`, (path) =>
+    checkModel(dirname(path), name, true),
+  );
+}
+
 interface DialogueCase {
   readonly id: string;
   readonly inputIds: readonly number[];
@@ -84,22 +92,26 @@ const DIALOGUE_OPTIONS = {
   beams4ngram3: { maxNewTokens: 60, numBeams: 4, noRepeatNgramSize: 3, lengthPenalty: 1.2 },
 } as const;
 
-oracleTest(
-  'gist-mini: greedy and beams on real dialogues, in one batch',
-  'models/gist-mini/expected.jsonl',
-  async (path) => {
-    const lines = readFileSync(path, 'utf8').trim().split('\n');
-    const cases = lines.map((line) => JSON.parse(line) as DialogueCase);
-    const { runner } = await loadRunner(repositoryPath('models'), 'gist-mini');
-    const kinds = Object.keys(DIALOGUE_OPTIONS) as (keyof typeof DIALOGUE_OPTIONS)[];
-    const asked = cases.flatMap(({ id, inputIds }) =>
-      kinds.map((kind) => ({ id: `${id} ${kind}`, promptTokenIds: inputIds, options: DIALOGUE_OPTIONS[kind] })),
-    );
-    const harness = await EngineHarness.runAll(runner, asked);
-    for (const one of cases) {
-      for (const kind of kinds)
-        assert.deepEqual(harness.tokenIds(`${one.id} ${kind}`), [one[kind].ids], `${one.id} ${kind}`);
-    }
-    await harness.dispose();
-  },
-);
+for (const decodeLoop of [false, true]) {
+  oracleTest(
+    `gist-mini${decodeLoop ? ', decoding in a loop' : ''}: greedy and beams on real dialogues, in one batch`,
+    'models/gist-mini/expected.jsonl',
+    (path) => checkDialogues(path, decodeLoop),
+  );
+}
+
+async function checkDialogues(path: string, decodeLoop: boolean): Promise<void> {
+  const lines = readFileSync(path, 'utf8').trim().split('\n');
+  const cases = lines.map((line) => JSON.parse(line) as DialogueCase);
+  const { runner } = await loadRunner(repositoryPath('models'), 'gist-mini', { decodeLoop });
+  const kinds = Object.keys(DIALOGUE_OPTIONS) as (keyof typeof DIALOGUE_OPTIONS)[];
+  const asked = cases.flatMap(({ id, inputIds }) =>
+    kinds.map((kind) => ({ id: `${id} ${kind}`, promptTokenIds: inputIds, options: DIALOGUE_OPTIONS[kind] })),
+  );
+  const harness = await EngineHarness.runAll(runner, asked);
+  for (const one of cases) {
+    for (const kind of kinds)
+      assert.deepEqual(harness.tokenIds(`${one.id} ${kind}`), [one[kind].ids], `${one.id} ${kind}`);
+  }
+  await harness.dispose();
+}

@@ -13,9 +13,14 @@ interface ForwardRow {
   readonly logits: readonly (readonly number[])[];
 }
 
-async function checkForward(parent: string, name: string, expectedPath: string): Promise<void> {
+async function checkForward(
+  parent: string,
+  name: string,
+  expectedPath: string,
+  options: Parameters<typeof loadRunner>[2] = {},
+): Promise<void> {
   const rows = readJsonFile<readonly ForwardRow[]>(expectedPath);
-  const { runner } = await loadRunner(parent, name);
+  const { runner } = await loadRunner(parent, name, options);
   const logits = await forward(runner, rows);
   for (const [index, row] of rows.entries()) {
     const states = await runner.embed(row.inputIds, 'encoder');
@@ -36,6 +41,16 @@ for (const name of ['t5-relu-tied', 't5-gated-untied']) {
 for (const name of ['t5-relu-tied', 't5-gated-untied', 't5-gated-untied-float16', 't5-gated-untied-bfloat16']) {
   oracleTest(`${name}: every row of the oracle`, `oracle/models/${name}`, (path) =>
     checkForward(dirname(path), name, join(path, 'expected/forward.json')),
+  );
+}
+
+for (const name of ['t5-relu-tied', 't5-gated-untied']) {
+  test(`${name}, decoding in a loop: two rows`, () => {
+    const fixtures = repositoryPath('test/fixtures');
+    return checkForward(fixtures, name, join(fixtures, name, 'expected/forward.json'), { decodeLoop: true });
+  });
+  oracleTest(`${name}, decoding in a loop: every row of the oracle`, `oracle/models/${name}`, (path) =>
+    checkForward(dirname(path), name, join(path, 'expected/forward.json'), { decodeLoop: true }),
   );
 }
 

@@ -1,0 +1,64 @@
+/** What the runners of all families share whose runs of the decoder make several steps (build-decode-loop.ts). */
+
+import { lengthBucket } from '../engine/kv-cache.ts';
+import type { DecodedSteps, StepCaches } from '../engine/model-runner.ts';
+import type { StepPlan } from '../engine/step-plan.ts';
+import { AdaptingRunner, type AdaptingRunnerParts } from '../models/adapting-runner.ts';
+import type { ModelConfig } from '../models/model-config.ts';
+import { cacheFeeds, type LoopBatch } from './cache-feeds.ts';
+import { DecodedLoop } from './decoded-loop.ts';
+import { type LoopFeeds, loopFeeds } from './loop-feeds.ts';
+import { LoopHeads } from './loop-heads.ts';
+import { loopRows } from './loop-rows.ts';
+
+/** Steps of a run at most: what joins or is cancelled waits for its end. */
+const MOST_STEPS = 64;
+/** Bytes of whole rows of logits that a run may report; fewer steps are made for them. */
+const MOST_LOGIT_BYTES = 2 ** 26;
+
+const REPORTS = ['tokens', 'parents', 'log_sum_exp', 'top_logits', 'top_ids', 'new_cache'];
+
+export abstract class LoopRunner extends AdaptingRunner {
+  readonly mostSteps = MOST_STEPS;
+  private readonly heads: LoopHeads;
+
+  constructor(
+    private readonly config: ModelConfig,
+    private readonly parts: Omit<AdaptingRunnerParts, 'heads'>,
+  ) {
+    const heads = new LoopHeads(config, parts.memory.headBytes);
+    super(config, { ...parts, heads });
+    this.heads = heads;
+  }
+
+  async decode(plan: StepPlan, caches: StepCaches): Promise<DecodedSteps> {
+    const { vocabularySize, eosTokenIds } = this.config;
+    const rows = loopRows(plan, (promptTokenIds) => this.startOf(promptTokenIds).history);
+    const wholeCount = rows.filter(({ needs }) => needs.allLogits).length;
+    const affordable = Math.floor(MOST_LOGIT_BYTES / (4 * vocabularySize * Math.max(1, wholeCount)));
+    const stepCount = Math.max(1, wholeCount === 0 ? plan.stepCount : Math.min(plan.stepCount, affordable));
+    const longest = rows.reduce((most, { request, index }) => Math.max(most, request.paths.path(index).length), 0);
+    const positions = lengthBucket(longest + stepCount);
+    const batch = { plan, caches, rows, positions };
+    const requests = [...plan.singles, ...plan.groups];
+    const adapters = rows.map(({ request }) => request.adapters);
+    const feeds = {
+      ...loopFeeds(rows, positions, { stepCount, vocabularySize, eosTokenIds }),
+      ...cacheFeeds(batch, this.parts.cache),
+      ...this.adapterFeeds(
+        adapters,
+        requests.map((request) => request.adapters),
+      ),
+      ...this.heads.feeds(adapters),
+      ...this.familyFeeds(batch),
+    };
+    const names = [...REPORTS];
+    if (wholeCount > 0) names.push('all_logits');
+    if (rows.some(({ needs }) => needs.askedIds.length > 0)) names.push('asked_logits');
+    const outputs = await this.parts.decoder.session.run(feeds, names);
+    return new DecodedLoop(outputs, rows, vocabularySize);
+  }
+
+  /** The inputs that are the family's own. */
+  protected abstract familyFeeds(batch: LoopBatch): LoopFeeds;
+}

@@ -1,0 +1,67 @@
+/** Runs T5's encoder and its decoder as a loop of steps. */
+import { type LoopBatch, rowSources, sourceMask } from '../decode-loop/cache-feeds.ts';
+import type { LoopFeeds } from '../decode-loop/loop-feeds.ts';
+import { LoopRunner } from '../decode-loop/loop-runner.ts';
+import type { EmbeddingLayer } from '../engine/engine-client.ts';
+import type { DecodingStart, Prefill } from '../engine/model-runner.ts';
+import type { AdapterCombination } from '../lora/adapter-combination.ts';
+import type { AdapterMemory } from '../lora/adapter-memory.ts';
+import type { AdaptableSession } from '../models/adapting-runner.ts';
+import type { EmbeddingTable } from '../models/embedding-table.ts';
+import type { T5Config } from '../models/model-config.ts';
+import { longTensor } from '../tensor.ts';
+import { SourceEncoder } from './source-encoder.ts';
+import { t5SourceCache } from './t5-graphs.ts';
+
+export interface T5LoopRunnerParts {
+  readonly encoder: AdaptableSession;
+  readonly decoder: AdaptableSession;
+  readonly table: EmbeddingTable;
+  readonly memory: AdapterMemory;
+  /** Of each session. */
+  readonly threadCount: number;
+}
+
+export class T5LoopRunner extends LoopRunner {
+  private readonly encoder: SourceEncoder;
+  private readonly table: EmbeddingTable;
+
+  constructor(
+    private readonly t5: T5Config,
+    parts: T5LoopRunnerParts,
+  ) {
+    const source = t5SourceCache(t5, 'states');
+    const encoder = new SourceEncoder(t5, { ...parts, source });
+    const cache = { layerCount: t5.decoderLayerCount, heads: t5, source };
+    super(t5, { ...parts, cache, runFactors: encoder.factors });
+    this.encoder = encoder;
+    this.table = parts.table;
+  }
+
+  startOf(): DecodingStart {
+    const { decoderStartTokenId } = this.t5;
+    return { tokenId: decoderStartTokenId, history: [decoderStartTokenId] };
+  }
+
+  prefill(tokenIds: readonly number[], adapters: AdapterCombination): Prefill {
+    // the encoder sees the whole source at once
+    return { nextTokenCount: tokenIds.length, advance: () => this.encoder.encode(tokenIds, adapters) };
+  }
+
+  async embed(tokenIds: readonly number[], layer: EmbeddingLayer): Promise<Float32Array> {
+    return layer === 'input' ? this.table.rows(tokenIds) : this.encoder.states(tokenIds);
+  }
+
+  override async dispose(): Promise<void> {
+    await this.encoder.dispose();
+    await super.dispose();
+  }
+
+  protected familyFeeds(batch: LoopBatch): LoopFeeds {
+    return {
+      row_sources: rowSources(batch),
+      source_mask: sourceMask(batch, ({ request }) => request.promptTokenIds.length),
+      self_widths: longTensor([batch.positions, 1]),
+    };
+  }
+}
