@@ -9,12 +9,21 @@ import { RuntimeError } from '../errors.ts';
 import type { SourceFetcher } from '../hub-sources.ts';
 import { HuggingFaceTokenizer } from '../tokenizer/hugging-face-tokenizer.ts';
 import { type ModelDirectories, readModelFiles } from './model-files.ts';
-import type { LoadModelRequest, ModelAdapters, ModelDirectory, Precision, ServedModel } from './served-model.ts';
+import type {
+  Device,
+  LoadModelRequest,
+  ModelAdapters,
+  ModelDirectory,
+  Precision,
+  ServedModel,
+} from './served-model.ts';
 
 export interface RegistryOptions {
   readonly directories: ModelDirectories;
   /** Default: nothing is fetched. */
   readonly sources?: SourceFetcher;
+  /** Where all models run. */
+  readonly device: Device;
   /** Threads of each model's worker. */
   readonly threadCount: number;
   /** Bound on source tokens, whatever a model's own files allow: attention takes memory by their square. */
@@ -99,7 +108,7 @@ export class ModelRegistry implements ModelDirectory {
   }
 
   private async open(id: string, asked: string, precision: Precision): Promise<ServedModel> {
-    const { directories, sources, maxInputTokens, scheduler } = this.options;
+    const { directories, sources, device, maxInputTokens, scheduler } = this.options;
     const source = (await sources?.fetch('model', asked)) ?? asked;
     const files = await readModelFiles(source, directories);
     const tokenizer = await HuggingFaceTokenizer.parse(files.tokenizerJson, files.specialTokens);
@@ -124,7 +133,7 @@ export class ModelRegistry implements ModelDirectory {
       engine,
       maxRows: scheduler.maxRows,
       precision,
-      device: 'cpu',
+      device,
       parameterCount: facts.parameterCount,
       memoryBytes: facts.memoryBytes,
       loadedAt: new Date(),
@@ -136,9 +145,9 @@ export class ModelRegistry implements ModelDirectory {
     { vocabulary }: HuggingFaceTokenizer,
     model: Pick<ModelSetup, 'modelFolder' | 'config' | 'precision'>,
   ) {
-    const { threadCount, scheduler, engine, onProgress, onWorker, stopping, clock } = this.options;
+    const { device, threadCount, scheduler, engine, onProgress, onWorker, stopping, clock } = this.options;
     const traceSteps = engine.onStep !== undefined;
-    const setup = { ...model, vocabulary, threadCount, scheduler, traceSteps };
+    const setup = { ...model, device, vocabulary, threadCount, scheduler, traceSteps };
     const options = {
       ...engine,
       onProgress: (stage: string, share: number): void => onProgress?.(id, stage, share),
