@@ -44,6 +44,9 @@ export interface RegistryOptions {
 
 const MODEL_ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 
+/** Precisions by device: the kernels of 8 bits are the CPU's, those of 16 bits the GPU's. */
+const PRECISIONS: Readonly<Record<Device, readonly Precision[]>> = { cpu: ['fp32', 'int8'], cuda: ['fp32', 'fp16'] };
+
 export class ModelRegistry implements ModelDirectory {
   private readonly models = new Map<string, ServedModel>();
   private readonly loading = new Set<string>();
@@ -77,6 +80,7 @@ export class ModelRegistry implements ModelDirectory {
       const message = `Expected id to be letters, digits, '.', '_' and '-', ${JSON.stringify(id)} came.`;
       throw new RuntimeError('BAD_USER_INPUT', message, { argument: 'id' });
     }
+    checkPrecision(precision, this.options.device);
     if (this.models.has(id) || this.loading.has(id)) {
       throw new RuntimeError('CONFLICT', `Expected a new id, ${id} is taken. Unload it first or choose another.`);
     }
@@ -160,4 +164,13 @@ export class ModelRegistry implements ModelDirectory {
       ...(stopping === undefined ? {} : { stopping }),
     });
   }
+}
+
+function checkPrecision(precision: Precision, device: Device): void {
+  const possible = PRECISIONS[device];
+  if (possible.includes(precision)) return;
+  const [asked, known] = [precision.toUpperCase(), possible.map((name) => name.toUpperCase()).join(' or ')];
+  const other = device === 'cpu' ? 'cuda, on a machine with a GPU' : 'cpu';
+  const message = `Expected precision to be ${known} on ${device.toUpperCase()}, ${asked} came. Choose one of these, or start the server with GISTQL_DEVICE=${other}.`;
+  throw new RuntimeError('UNSUPPORTED_ARGUMENT', message, { argument: 'precision' });
 }
