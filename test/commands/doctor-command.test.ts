@@ -11,7 +11,7 @@ import { repositoryPath } from '../support/oracle.ts';
 
 async function doctor(environment: Readonly<Record<string, string>>) {
   const child = spawn(process.execPath, ['--import', 'tsx', repositoryPath('src/cli.ts'), 'doctor'], {
-    env: { PATH: process.env.PATH, ...environment },
+    env: { PATH: process.env.PATH, LD_LIBRARY_PATH: process.env.LD_LIBRARY_PATH, ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const [out, err, [code]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')]);

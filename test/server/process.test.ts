@@ -13,7 +13,7 @@ import { TestConnection } from '../support/start-server.ts';
 
 async function start(t: TestContext): Promise<{ child: ChildProcess; line: string; url: string }> {
   const child = spawn(process.execPath, ['--import', 'tsx', repositoryPath('src/main.ts')], {
-    env: { ...process.env, PORT: '0', GISTQL_LOG_LEVEL: 'silent', GISTQL_THREADS: '2' },
+    env: { ...process.env, PORT: '0', GISTQL_LOG_LEVEL: 'silent', GISTQL_THREADS: '2', GISTQL_DEVICE: 'auto' },
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   t.after(() => child.kill('SIGKILL'));
