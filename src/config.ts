@@ -2,6 +2,7 @@
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { type Environment, readHubSettings } from './hub-environment.ts';
+import type { DeviceSetting } from './runtime/device/device-choice.ts';
 import type { HubSettings } from './storage/hub/hub-settings.ts';
 
 interface Setting {
@@ -57,6 +58,11 @@ export const settings = [
       'Milliseconds that a training goes on without a checkpoint; writing them takes a tenth of the time at most.',
   },
   { name: 'GISTQL_THREADS', default: '(processors, at most 8)', meaning: 'Threads of each model, 1 to 16.' },
+  {
+    name: 'GISTQL_DEVICE',
+    default: 'auto',
+    meaning: 'Where models run: cpu, cuda, or auto, which is CUDA where it works and else the CPU.',
+  },
   { name: 'GISTQL_LOG_LEVEL', default: 'info', meaning: 'trace, debug, info, warn, error, fatal or silent.' },
   { name: 'GISTQL_MAX_ROWS', default: '32', meaning: 'Rows (beams, sampled sequences) that run in one batch.' },
   {
@@ -113,6 +119,7 @@ export interface Config {
   /** Milliseconds between two checkpoints of a training. */
   readonly checkpointMs: number;
   readonly threadCount: number;
+  readonly device: DeviceSetting;
   readonly logLevel: string;
   readonly limits: Limits;
 }
@@ -132,7 +139,8 @@ export interface Limits {
   readonly maxSubscriptions: number;
 }
 
-const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
+const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
+const DEVICES = ['auto', 'cpu', 'cuda'] as const satisfies readonly DeviceSetting[];
 /** With more, onnxruntime leaves a thread a single row of a batch, which rounds differently (src/runtime/lora/row-routing.ts). */
 const MOST_THREADS = 16;
 /** Beyond this many threads one step of a small model gains nothing. */
@@ -153,12 +161,11 @@ export function readConfig(environment: Environment): Config {
       `Expected ${name} to be a whole number from ${low} to ${high}, ${JSON.stringify(read(name))} came.`,
     );
   };
-  const logLevel = read('GISTQL_LOG_LEVEL');
-  if (!LOG_LEVELS.includes(logLevel)) {
-    throw new Error(
-      `Expected GISTQL_LOG_LEVEL to be one of ${LOG_LEVELS.join(', ')}, ${JSON.stringify(logLevel)} came.`,
-    );
-  }
+  const oneOf = <Value extends string>(name: SettingName, values: readonly Value[]): Value => {
+    const found = values.find((value) => value === read(name));
+    if (found !== undefined) return found;
+    throw new Error(`Expected ${name} to be one of ${values.join(', ')}, ${JSON.stringify(read(name))} came.`);
+  };
   const billion = 1_000_000_000;
   return {
     port: whole('PORT', 0, 65_535),
@@ -176,7 +183,8 @@ export function readConfig(environment: Environment): Config {
     threadCount: environment.GISTQL_THREADS
       ? whole('GISTQL_THREADS', 1, MOST_THREADS)
       : Math.min(availableParallelism(), MOST_DEFAULT_THREADS),
-    logLevel,
+    device: oneOf('GISTQL_DEVICE', DEVICES),
+    logLevel: oneOf('GISTQL_LOG_LEVEL', LOG_LEVELS),
     limits: {
       maxRows: whole('GISTQL_MAX_ROWS', 1, 1024),
       maxInputTokens: whole('GISTQL_MAX_INPUT_TOKENS', 1, 100_000),

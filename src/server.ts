@@ -19,7 +19,7 @@ import { defaultModelRequest, openServices, type ServiceHooks } from './services
 
 export interface RunningServer {
   readonly url: string;
-  /** One line for a person: where, with which model, in which precision. */
+  /** One line for a person: where, with which model, in which precision, on which device and why there. */
   readonly banner: string;
   /** Refuses new requests, lets running ones end, frees everything. */
   close(): Promise<void>;
@@ -69,7 +69,8 @@ async function listen(server: Server, config: Config): Promise<string> {
 export async function startServer(config: Config, hooks: ServiceHooks = {}): Promise<RunningServer> {
   const log = pino({ level: config.logLevel }, pino.destination({ dest: 2, sync: true }));
   const stopping = new AbortController();
-  const { services, resumeRuns, close } = await openServices(config, { log, hooks, stopping: stopping.signal });
+  const parts = { log, hooks, stopping: stopping.signal };
+  const { services, deviceChoice, resumeRuns, close } = await openServices(config, parts);
   const { models } = services;
   const defaultModel = await models.load(defaultModelRequest(config));
   // a database that cannot be opened keeps nothing else from being served
@@ -110,9 +111,10 @@ export async function startServer(config: Config, hooks: ServiceHooks = {}): Pro
   });
   const url = await listen(server, config);
   const { id, precision, device } = defaultModel;
+  const how = `${precision.toUpperCase()} on ${device.toUpperCase()}: ${deviceChoice.reason}`;
   return {
     url,
-    banner: `GistQL serves ${id} (${precision.toUpperCase()} on ${device.toUpperCase()}) at ${url}/graphql`,
+    banner: `GistQL serves ${id} (${how}) at ${url}/graphql`,
     close: onlyOnce(async () => {
       stopping.abort();
       await inFlight.idle();

@@ -9,6 +9,8 @@ import { WorkTurns } from './evaluation/work.ts';
 import { RunDesk } from './jobs/run-desk.ts';
 import { AdapterRegistry } from './runtime/adapters/adapter-registry.ts';
 import { type DatasetDirectories, DatasetDirectory } from './runtime/datasets/dataset-directory.ts';
+import { chooseDevice, type DeviceChoice } from './runtime/device/device-choice.ts';
+import { probeCuda } from './runtime/device/probe-cuda.ts';
 import { type Clock, systemClock } from './runtime/engine/clock.ts';
 import type { StepTrace } from './runtime/engine/step-plan.ts';
 import { EngineTextGenerator } from './runtime/engine-text-generator.ts';
@@ -16,7 +18,7 @@ import { HubSources } from './runtime/hub-sources.ts';
 import type { ModelDirectories } from './runtime/models/model-files.ts';
 import { ModelRegistry } from './runtime/models/model-registry.ts';
 import { modelIdOf } from './runtime/models/model-source.ts';
-import type { LoadModelRequest } from './runtime/models/served-model.ts';
+import type { Device, LoadModelRequest } from './runtime/models/served-model.ts';
 import { AdapterLoader } from './runtime/peft/adapter-loader.ts';
 import type { AdapterPlaces } from './runtime/peft/adapter-source.ts';
 import { TemplateSummarizer } from './runtime/template-summarizer.ts';
@@ -53,19 +55,24 @@ interface ServiceParts {
 
 interface OpenServices {
   readonly services: Services;
+  /** Where models run, and why there. */
+  readonly deviceChoice: DeviceChoice;
   /** Lets evaluations and trainings go on that a process left; rejects when their database cannot be opened. */
   resumeRuns(): Promise<void>;
   /** Lets what runs end, then frees everything. */
   close(): Promise<void>;
 }
 
+/** Rejects with what stands in the way. */
 export async function openServices(config: Config, parts: ServiceParts): Promise<OpenServices> {
   const { maxAdapterRank, maxRows } = config.limits;
   const { log, hooks, stopping } = parts;
+  const deviceChoice = await chooseDevice(config.device, probeCuda);
+  log.info({ asked: config.device, ...deviceChoice }, 'device');
   const reader = new AdapterLoader(adapterPlaces(config), { maxRank: maxAdapterRank });
   const sources = createSources(config, parts);
   const adapters = await openAdapters(config, parts, { reader, sources });
-  const models = createModels(config, parts, { adapters, sources });
+  const models = createModels(config, parts, { adapters, sources, device: deviceChoice.device });
   const generator = new EngineTextGenerator(models, adapters);
   const turns = new WorkTurns();
   const common = {
@@ -104,6 +111,7 @@ export async function openServices(config: Config, parts: ServiceParts): Promise
   );
   return {
     services: { ...common, generator, evaluations, trainings },
+    deviceChoice,
     resumeRuns: () => runs.resume(),
     close: async () => {
       await runs.close();
@@ -139,7 +147,7 @@ function openAdapters(
 function createModels(
   config: Config,
   { log, hooks, stopping }: ServiceParts,
-  io: { readonly adapters: AdapterRegistry; readonly sources: HubSources },
+  io: { readonly adapters: AdapterRegistry; readonly sources: HubSources; readonly device: Device },
 ): ModelRegistry {
   const { maxRows, maxInputTokens, maxQueue, requestTimeoutMs } = config.limits;
   const { clock = systemClock, ...engineHooks } = hooks;

@@ -20,11 +20,14 @@ type RuntimeLearningRateSchedule = OptimizationSettings['schedule'];
 export const ModelFamily = { T5: 't5', GPT2: 'gpt2', LLAMA: 'llama' } as const;
 registerEnumType(ModelFamily, { name: 'ModelFamily' });
 
-export const Precision = { FP32: 'fp32', INT8: 'int8' } as const satisfies Record<
+export const Precision = { FP32: 'fp32', INT8: 'int8', FP16: 'fp16' } as const satisfies Record<
   Uppercase<RuntimePrecision>,
   RuntimePrecision
 >;
-registerEnumType(Precision, { name: 'Precision' });
+registerEnumType(Precision, {
+  name: 'Precision',
+  description: 'INT8: 8-bit weights, on the CPU alone. FP16: 16-bit weights and arithmetic, on CUDA alone.',
+});
 
 export const Device = { CPU: 'cpu', CUDA: 'cuda' } as const satisfies Record<Uppercase<RuntimeDevice>, RuntimeDevice>;
 registerEnumType(Device, { name: 'Device' });

@@ -69,7 +69,7 @@ async function makeTiny(t: TestContext, rowCount: number): Promise<Environment> 
 
 function start(t: TestContext, environment: Environment, args: readonly string[]): ChildProcess {
   const child = spawn(process.execPath, ['--import', 'tsx', repositoryPath('src/cli.ts'), 'evaluate', ...args], {
-    env: { ...process.env, DATABASE_URL: '', GISTQL_THREADS: '2', ...environment },
+    env: { ...process.env, DATABASE_URL: '', GISTQL_THREADS: '2', GISTQL_DEVICE: 'cpu', ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   t.after(() => child.kill('SIGKILL'));
@@ -233,6 +233,7 @@ test('a data folder that a server has is left alone', async (t) => {
     env: {
       ...process.env,
       DATABASE_URL: '',
+      GISTQL_DEVICE: 'cpu',
       PORT: '0',
       GISTQL_LOG_LEVEL: 'silent',
       GISTQL_THREADS: '2',

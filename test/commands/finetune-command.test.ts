@@ -25,7 +25,7 @@ const LONG_STEPS = (100 * TRAINING_ROWS) / 4;
 
 function start(t: TestContext, environment: Environment, args: readonly string[]): ChildProcess {
   const child = spawn(process.execPath, ['--import', 'tsx', repositoryPath('src/cli.ts'), 'finetune', ...args], {
-    env: { ...process.env, DATABASE_URL: '', GISTQL_THREADS: '1', ...environment },
+    env: { ...process.env, DATABASE_URL: '', GISTQL_THREADS: '1', GISTQL_DEVICE: 'cpu', ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   t.after(() => child.kill('SIGKILL'));

@@ -168,7 +168,9 @@ export type Pooling =
   | 'MEAN'
   | 'NONE';
 
+/** INT8: 8-bit weights, on the CPU alone. FP16: 16-bit weights and arithmetic, on CUDA alone. */
 export type Precision =
+  | 'FP16'
   | 'FP32'
   | 'INT8';
 

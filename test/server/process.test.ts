@@ -3,14 +3,17 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
+import { text } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
+import { chooseDevice } from '../../src/runtime/device/device-choice.ts';
+import { probeCuda } from '../../src/runtime/device/probe-cuda.ts';
 import { GenerationStreamDocument } from '../generated/operations.ts';
 import { repositoryPath } from '../support/oracle.ts';
 import { TestConnection } from '../support/start-server.ts';
 
 async function start(t: TestContext): Promise<{ child: ChildProcess; line: string; url: string }> {
   const child = spawn(process.execPath, ['--import', 'tsx', repositoryPath('src/main.ts')], {
-    env: { ...process.env, PORT: '0', GISTQL_LOG_LEVEL: 'silent', GISTQL_THREADS: '2' },
+    env: { ...process.env, PORT: '0', GISTQL_LOG_LEVEL: 'silent', GISTQL_THREADS: '2', GISTQL_DEVICE: 'auto' },
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   t.after(() => child.kill('SIGKILL'));
@@ -20,9 +23,11 @@ async function start(t: TestContext): Promise<{ child: ChildProcess; line: strin
   return { child, line, url };
 }
 
-test('one line says where, with which model, in which precision; health, GraphiQL; SIGTERM drains and exits 0', async (t) => {
+test('one line says where, with which model, in which precision, on which device and why; health, GraphiQL; SIGTERM drains and exits 0', async (t) => {
   const { child, line, url } = await start(t);
-  assert.match(line, /^GistQL serves gist-mini \(FP32 on CPU\) at http:\/\/127\.0\.0\.1:\d+\/graphql$/);
+  const { device, reason } = await chooseDevice('auto', probeCuda);
+  const address = line.replace(`GistQL serves gist-mini (FP32 on ${device.toUpperCase()}: ${reason}) at `, '');
+  assert.match(address, /^http:\/\/127\.0\.0\.1:\d+\/graphql$/);
   const root = url.replace(/\/graphql$/, '');
   assert.equal((await fetch(`${root}/health/live`)).status, 200);
   assert.equal((await fetch(`${root}/health/ready`)).status, 200);
@@ -73,16 +78,28 @@ test('a second signal ends it at once, in the middle of a generation', async (t)
   await dropped;
 });
 
-test('a bad setting is said and ends the process', async () => {
+/** What a start that fails says, and its exit code. */
+async function failedStart(environment: Readonly<Record<string, string>>) {
   const child = spawn(process.execPath, ['--import', 'tsx', repositoryPath('src/main.ts')], {
-    env: { ...process.env, PORT: 'many' },
+    env: { ...process.env, PORT: '0', GISTQL_LOG_LEVEL: 'silent', ...environment },
     stdio: ['ignore', 'ignore', 'pipe'],
   });
-  let said = '';
-  child.stderr.on('data', (chunk: Buffer) => {
-    said += chunk.toString();
-  });
-  const [code] = await once(child, 'exit');
+  const [said, [code]] = await Promise.all([text(child.stderr), once(child, 'close')]);
+  return { said, code };
+}
+
+test('a bad setting is said and ends the process', async () => {
+  const { said, code } = await failedStart({ PORT: 'many' });
   assert.equal(code, 1);
   assert.match(said, /Expected PORT to be a whole number from 0 to 65535, "many" came/);
+});
+
+test('where CUDA is asked for and does not work, one line says what is missing and ends the process', async (t) => {
+  const obstacle = await probeCuda();
+  if (obstacle === undefined) return t.skip('CUDA works here');
+  const { said, code } = await failedStart({ GISTQL_DEVICE: 'cuda' });
+  assert.equal(code, 1);
+  assert.equal(said.trim().split('\n').length, 1, said);
+  assert.match(said, /^Expected CUDA to work here, since GISTQL_DEVICE is cuda; /);
+  assert.ok(said.includes(obstacle.missing), said);
 });

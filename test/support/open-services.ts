@@ -9,7 +9,7 @@ export async function openTestServices(
   t: TestContext,
   environment: Readonly<Record<string, string>>,
 ): Promise<{ readonly config: Config; readonly services: Services }> {
-  const config = readConfig({ GISTQL_THREADS: '2', ...environment });
+  const config = readConfig({ GISTQL_THREADS: '2', GISTQL_DEVICE: 'cpu', ...environment });
   const stopping = new AbortController();
   const parts = { log: pino({ level: 'silent' }), hooks: {}, stopping: stopping.signal };
   const { services, close } = await openServices(config, parts);

@@ -7,6 +7,8 @@ import type { Cleanup } from './cleanup.ts';
 import { repositoryPath } from './oracle.ts';
 import { TestServer } from './start-server.ts';
 
+const QUIET = { PORT: '0', GISTQL_LOG_LEVEL: 'silent', GISTQL_THREADS: '2', GISTQL_DEVICE: 'cpu' };
+
 export class ServerProcess extends TestServer {
   private constructor(
     private readonly child: ChildProcess,
@@ -18,7 +20,7 @@ export class ServerProcess extends TestServer {
   /** Resolves when it serves. It ends with the test at the latest. */
   static async start(t: Cleanup, environment: Readonly<Record<string, string>>): Promise<ServerProcess> {
     const child = spawn(process.execPath, ['--import', 'tsx', repositoryPath('src/main.ts')], {
-      env: { ...process.env, PORT: '0', GISTQL_LOG_LEVEL: 'silent', GISTQL_THREADS: '2', ...environment },
+      env: { ...process.env, ...QUIET, ...environment },
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     t.after(() => child.kill('SIGKILL'));

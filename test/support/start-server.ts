@@ -108,6 +108,7 @@ export async function startTestServer(
     PORT: '0',
     GISTQL_LOG_LEVEL: 'silent',
     GISTQL_THREADS: '2',
+    GISTQL_DEVICE: 'cpu',
     GISTQL_DATA_DIR: dataDir,
     ...environment,
   });

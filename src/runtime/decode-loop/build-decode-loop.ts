@@ -23,7 +23,7 @@ import { ScoreEdits } from './score-edits.ts';
 import { BeamChoice, type Guess, IndependentChoice } from './token-choice.ts';
 
 /** What a turn's rows read. */
-export interface LoopRows {
+interface LoopRows {
   /** int64 [rows] */
   readonly tokens: Value;
   /** int64 [rows, 1]: tokens decoded before it, which is its place in the cache. */
@@ -55,7 +55,7 @@ const CARRIED = [
 ] as const;
 
 /** What each turn gives: the graph's outputs, with the steps as their first axis. */
-export function loopReports({ vocabularySize, heads, layerCount }: Omit<LoopModel, 'step'>) {
+function loopReports({ vocabularySize, heads, layerCount }: Omit<LoopModel, 'step'>) {
   const { headCount, headSize, keyValueHeadCount = headCount } = heads;
   return [
     { name: 'tokens', type: 'int32', dims: ['rows', 1] },

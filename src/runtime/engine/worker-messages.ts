@@ -4,7 +4,7 @@ import type { TokensAppended } from '../decoding/decoding-strategy.ts';
 import type { LoraTargets } from '../graph/lora.ts';
 import type { LoraWeights } from '../lora/lora-weights.ts';
 import type { ModelConfig } from '../models/model-config.ts';
-import type { Precision } from '../models/served-model.ts';
+import type { Device, Precision } from '../models/served-model.ts';
 import type { PieceVocabulary } from '../tokenizer/text-tail.ts';
 import type { TransferredError } from '../transfer-error.ts';
 import type { EmbeddingLayer } from './engine-client.ts';
@@ -20,6 +20,7 @@ export interface ModelSetup {
   readonly vocabulary: PieceVocabulary;
   readonly threadCount: number;
   readonly precision: Precision;
+  readonly device: Device;
   readonly scheduler: SchedulerOptions;
   /** Whether each step is reported. */
   readonly traceSteps: boolean;

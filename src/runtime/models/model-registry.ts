@@ -9,12 +9,21 @@ import { RuntimeError } from '../errors.ts';
 import type { SourceFetcher } from '../hub-sources.ts';
 import { HuggingFaceTokenizer } from '../tokenizer/hugging-face-tokenizer.ts';
 import { type ModelDirectories, readModelFiles } from './model-files.ts';
-import type { LoadModelRequest, ModelAdapters, ModelDirectory, Precision, ServedModel } from './served-model.ts';
+import type {
+  Device,
+  LoadModelRequest,
+  ModelAdapters,
+  ModelDirectory,
+  Precision,
+  ServedModel,
+} from './served-model.ts';
 
 export interface RegistryOptions {
   readonly directories: ModelDirectories;
   /** Default: nothing is fetched. */
   readonly sources?: SourceFetcher;
+  /** Where all models run. */
+  readonly device: Device;
   /** Threads of each model's worker. */
   readonly threadCount: number;
   /** Bound on source tokens, whatever a model's own files allow: attention takes memory by their square. */
@@ -34,6 +43,9 @@ export interface RegistryOptions {
 }
 
 const MODEL_ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
+
+/** Precisions by device: the kernels of 8 bits are the CPU's, those of 16 bits the GPU's. */
+const PRECISIONS: Readonly<Record<Device, readonly Precision[]>> = { cpu: ['fp32', 'int8'], cuda: ['fp32', 'fp16'] };
 
 export class ModelRegistry implements ModelDirectory {
   private readonly models = new Map<string, ServedModel>();
@@ -68,6 +80,7 @@ export class ModelRegistry implements ModelDirectory {
       const message = `Expected id to be letters, digits, '.', '_' and '-', ${JSON.stringify(id)} came.`;
       throw new RuntimeError('BAD_USER_INPUT', message, { argument: 'id' });
     }
+    checkPrecision(precision, this.options.device);
     if (this.models.has(id) || this.loading.has(id)) {
       throw new RuntimeError('CONFLICT', `Expected a new id, ${id} is taken. Unload it first or choose another.`);
     }
@@ -99,7 +112,7 @@ export class ModelRegistry implements ModelDirectory {
   }
 
   private async open(id: string, asked: string, precision: Precision): Promise<ServedModel> {
-    const { directories, sources, maxInputTokens, scheduler } = this.options;
+    const { directories, sources, device, maxInputTokens, scheduler } = this.options;
     const source = (await sources?.fetch('model', asked)) ?? asked;
     const files = await readModelFiles(source, directories);
     const tokenizer = await HuggingFaceTokenizer.parse(files.tokenizerJson, files.specialTokens);
@@ -124,7 +137,7 @@ export class ModelRegistry implements ModelDirectory {
       engine,
       maxRows: scheduler.maxRows,
       precision,
-      device: 'cpu',
+      device,
       parameterCount: facts.parameterCount,
       memoryBytes: facts.memoryBytes,
       loadedAt: new Date(),
@@ -136,9 +149,9 @@ export class ModelRegistry implements ModelDirectory {
     { vocabulary }: HuggingFaceTokenizer,
     model: Pick<ModelSetup, 'modelFolder' | 'config' | 'precision'>,
   ) {
-    const { threadCount, scheduler, engine, onProgress, onWorker, stopping, clock } = this.options;
+    const { device, threadCount, scheduler, engine, onProgress, onWorker, stopping, clock } = this.options;
     const traceSteps = engine.onStep !== undefined;
-    const setup = { ...model, vocabulary, threadCount, scheduler, traceSteps };
+    const setup = { ...model, device, vocabulary, threadCount, scheduler, traceSteps };
     const options = {
       ...engine,
       onProgress: (stage: string, share: number): void => onProgress?.(id, stage, share),
@@ -151,4 +164,13 @@ export class ModelRegistry implements ModelDirectory {
       ...(stopping === undefined ? {} : { stopping }),
     });
   }
+}
+
+function checkPrecision(precision: Precision, device: Device): void {
+  const possible = PRECISIONS[device];
+  if (possible.includes(precision)) return;
+  const [asked, known] = [precision.toUpperCase(), possible.map((name) => name.toUpperCase()).join(' or ')];
+  const other = device === 'cpu' ? 'cuda, on a machine with a GPU' : 'cpu';
+  const message = `Expected precision to be ${known} on ${device.toUpperCase()}, ${asked} came. Choose one of these, or start the server with GISTQL_DEVICE=${other}.`;
+  throw new RuntimeError('UNSUPPORTED_ARGUMENT', message, { argument: 'precision' });
 }

@@ -5,7 +5,7 @@ import type { ChatFrame } from '../prompts/chat-template.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { GenerationDefaults, ModelConfig } from './model-config.ts';
 
-export type Precision = 'fp32' | 'int8';
+export type Precision = 'fp32' | 'int8' | 'fp16';
 export type Device = 'cpu' | 'cuda';
 
 export interface ServedModel {
@@ -39,7 +39,7 @@ export interface ModelDirectory {
   /** The model of that id; the default one when the id is absent. Throws RuntimeError NOT_FOUND naming the ids there are. */
   get(id?: string | null): ServedModel;
   find(id: string): ServedModel | undefined;
-  /** Rejects with INVALID_MODEL, BAD_USER_INPUT (source), NOT_FOUND (no such folder) or CONFLICT (id taken). */
+  /** Rejects with INVALID_MODEL, BAD_USER_INPUT (source), UNSUPPORTED_ARGUMENT (precision), NOT_FOUND (no such folder) or CONFLICT (id taken). */
   load(request: LoadModelRequest): Promise<ServedModel>;
   /** Waits for its running requests, then frees it. False when there is no such model. */
   unload(id: string): Promise<boolean>;

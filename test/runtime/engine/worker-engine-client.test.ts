@@ -32,6 +32,7 @@ async function setUp(t: TestContext) {
   const { parent, name } = await writeTinyModel(t);
   const registry = new ModelRegistry({
     directories: { embedded: parent, models: parent },
+    device: 'cpu',
     threadCount: 1,
     maxInputTokens: 64,
     scheduler: { maxRows: 8, prefillTokens: 512, timeSliceSteps: 512 },
