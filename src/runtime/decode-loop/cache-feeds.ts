@@ -22,25 +22,29 @@ export interface LoopBatch {
   readonly rows: readonly LoopRow[];
   /** Places that a row's cache has. */
   readonly positions: number;
+  /** Of the longest source, padding included. */
+  readonly sourceLength: number;
 }
 
 /** The pools of both sections, and where each row's entries lie in them. */
-export function cacheFeeds({ plan, caches, rows, positions }: LoopBatch, shape: LoopCacheShape): LoopFeeds {
+export function cacheFeeds(
+  { plan, caches, rows, positions, sourceLength }: LoopBatch,
+  shape: LoopCacheShape,
+): LoopFeeds {
   const feeds: LoopFeeds = {};
-  const longest = sourceLength(caches);
   for (const section of SECTIONS) {
     const cache = caches[section];
     cache.feed(feeds, section, plan[section].length);
     const own = rows.filter(({ request }) => request.section === section);
     const slots = new Map(plan[section].map((request, slot) => [request, slot]));
     feedPlaces(feeds, section, { rows: own, slots, cache, positions, heads: shape.heads });
-    feeds[`${section}.source_padding`] = padding(shape.source, longest - cache.sourceLength);
+    feeds[`${section}.source_padding`] = padding(shape.source, sourceLength - cache.sourceLength);
   }
   return feeds;
 }
 
-/** Of the longest source, padding included. */
-function sourceLength(caches: StepCaches): number {
+/** As in LoopBatch. */
+export function longestSource(caches: StepCaches): number {
   return Math.max(...SECTIONS.map((section) => caches[section].sourceLength));
 }
 
@@ -52,8 +56,10 @@ export function rowSources({ plan: { singles, groups }, rows }: LoopBatch): Tens
 }
 
 /** [rows, 1, 1, source]: -inf behind the tokens of a row's own source. `lengthOf`: tokens that are seen. */
-export function sourceMask({ caches, rows }: LoopBatch, lengthOf: (request: ScheduledRequest) => number): TensorValue {
-  const length = sourceLength(caches);
+export function sourceMask(
+  { sourceLength: length, rows }: LoopBatch,
+  lengthOf: (request: ScheduledRequest) => number,
+): TensorValue {
   const mask = new Float32Array(rows.length * length).fill(Number.NEGATIVE_INFINITY);
   for (const [row, { request }] of rows.entries()) mask.fill(0, row * length, row * length + lengthOf(request));
   return floatTensor(mask, [rows.length, 1, 1, length]);

@@ -5,7 +5,7 @@ import type { DecodedSteps, StepCaches } from '../engine/model-runner.ts';
 import type { StepPlan } from '../engine/step-plan.ts';
 import { AdaptingRunner, type AdaptingRunnerParts } from '../models/adapting-runner.ts';
 import type { ModelConfig } from '../models/model-config.ts';
-import { cacheFeeds, type LoopBatch } from './cache-feeds.ts';
+import { cacheFeeds, type LoopBatch, longestSource } from './cache-feeds.ts';
 import { DecodedLoop } from './decoded-loop.ts';
 import { type LoopFeeds, loopFeeds } from './loop-feeds.ts';
 import { LoopHeads } from './loop-heads.ts';
@@ -24,10 +24,10 @@ export abstract class LoopRunner extends AdaptingRunner {
 
   constructor(
     private readonly config: ModelConfig,
-    private readonly parts: Omit<AdaptingRunnerParts, 'heads'>,
+    private readonly parts: AdaptingRunnerParts,
   ) {
     const heads = new LoopHeads(config, parts.memory.headBytes);
-    super(config, { ...parts, heads });
+    super(config, { ...parts, others: [...parts.others, heads] });
     this.heads = heads;
   }
 
@@ -39,7 +39,7 @@ export abstract class LoopRunner extends AdaptingRunner {
     const stepCount = Math.max(1, wholeCount === 0 ? plan.stepCount : Math.min(plan.stepCount, affordable));
     const longest = rows.reduce((most, { request, index }) => Math.max(most, request.paths.path(index).length), 0);
     const positions = lengthBucket(longest + stepCount);
-    const batch = { plan, caches, rows, positions };
+    const batch = { plan, caches, rows, positions, sourceLength: longestSource(caches) };
     const requests = [...plan.singles, ...plan.groups];
     const adapters = rows.map(({ request }) => request.adapters);
     const feeds = {
@@ -50,7 +50,7 @@ export abstract class LoopRunner extends AdaptingRunner {
         requests.map((request) => request.adapters),
       ),
       ...this.heads.feeds(adapters),
-      ...this.familyFeeds(batch),
+      ...this.familyFeeds(batch, stepCount),
     };
     const names = [...REPORTS];
     if (wholeCount > 0) names.push('all_logits');
@@ -60,5 +60,5 @@ export abstract class LoopRunner extends AdaptingRunner {
   }
 
   /** The inputs that are the family's own. */
-  protected abstract familyFeeds(batch: LoopBatch): LoopFeeds;
+  protected abstract familyFeeds(batch: LoopBatch, stepCount: number): LoopFeeds;
 }

@@ -37,6 +37,32 @@ export interface DecoderOnlyLayers {
   finish(stream: Stream): Value;
 }
 
+/** What rows go through: embedded tokens [rows, d], and so many blocks. */
+interface DecodedStream {
+  readonly embeddings: Value;
+  readonly blockCount: number;
+}
+
+/** One token a row: its states [rows, d], and its own keys and values of each block. `attend` → [rows, H·dk]. */
+export function decodeBlocks(
+  graph: GraphBuilder,
+  layers: DecoderOnlyLayers,
+  { embeddings, blockCount }: DecodedStream,
+  attend: (block: number, rows: AttentionInputs) => Value,
+): { readonly states: Value; readonly rows: readonly AttentionInputs[] } {
+  const rows: AttentionInputs[] = [];
+  let stream: Stream = { sum: embeddings, pending: undefined };
+  for (let block = 0; block < blockCount; block++) {
+    stream = graph.scope(`decoder/${block}`, () => {
+      const { sum, ...own } = layers.attentionInputs(block, stream);
+      rows.push(own);
+      const pending = layers.attentionOutput(block, attend(block, own));
+      return layers.feedForward(block, { sum, pending });
+    });
+  }
+  return { states: layers.finish(stream), rows };
+}
+
 /** What a family's layers are made with. */
 export interface LayerParts<Config extends DecoderOnlyConfig> {
   readonly graph: GraphBuilder;

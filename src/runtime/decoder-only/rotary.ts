@@ -62,18 +62,27 @@ export function rotaryFeeds(config: RotaryConfig, positions: ArrayLike<number>):
 /** Turns each of the heads of x by the positions of its rows. */
 export type Rotate = (x: Value, headCount: number) => Value;
 
-/** Returns what turns sequences x [b, s, heads·dk]; `places` [b, s] are theirs in the tables, which runs are fed. */
-export function rotateSequences(graph: GraphBuilder, { headSize }: RotaryConfig, places: Value): Rotate {
+/** The tables' inputs, cosines and sines. */
+export function rotaryTables(graph: GraphBuilder, { headSize }: RotaryConfig): readonly Value[] {
   const dims = ['rotary_positions', headSize / 2];
-  const tables = [graph.input(COSINES, 'float32', dims), graph.input(SINES, 'float32', dims)];
+  return [graph.input(COSINES, 'float32', dims), graph.input(SINES, 'float32', dims)];
+}
+
+/** Returns what turns sequences x [b, s, heads·dk]; `places` [b, s] are theirs in the tables, which runs are fed. */
+export function rotateSequences(graph: GraphBuilder, tables: readonly Value[], places: Value): Rotate {
   return (x, headCount) => graph.node('RotaryEmbedding', [x, places, ...tables], { num_heads: headCount });
 }
 
 /** The same of rows x [n, heads·dk] that stand alone; `places` [n, 1]. */
-export function rotateRows(graph: GraphBuilder, config: RotaryConfig, places: Value): Rotate {
-  const rotate = rotateSequences(graph, config, places);
+export function rotateRows(
+  graph: GraphBuilder,
+  { headSize }: RotaryConfig,
+  tables: readonly Value[],
+  places: Value,
+): Rotate {
+  const rotate = rotateSequences(graph, tables, places);
   return (x, headCount) => {
-    const width = headCount * config.headSize;
+    const width = headCount * headSize;
     const turned = rotate(graph.node('Reshape', [x, graph.integers(-1, 1, width)]), headCount);
     return graph.node('Reshape', [turned, graph.integers(-1, width)]);
   };

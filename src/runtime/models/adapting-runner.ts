@@ -49,7 +49,7 @@ export interface AdaptingRunnerParts {
   readonly cache: CacheShape;
   /** Factors of runs that serve one request each, prepared with those of the rows. */
   readonly runFactors?: RunFactors | undefined;
-  readonly heads: AdaptedPart;
+  readonly others: readonly AdaptedPart[];
 }
 
 export abstract class AdaptingRunner implements ModelRunner {
@@ -86,8 +86,9 @@ export abstract class AdaptingRunner implements ModelRunner {
   }
 
   get adapterBytes(): number {
-    const { runFactors, heads } = this.adapting;
-    return (runFactors?.byteLength ?? 0) + this.rowFactors.byteLength + heads.adaptedBytes;
+    const { runFactors, others } = this.adapting;
+    const own = (runFactors?.byteLength ?? 0) + this.rowFactors.byteLength;
+    return others.reduce((sum, { adaptedBytes }) => sum + adaptedBytes, own);
   }
 
   addAdapter(key: string, weights: LoraWeights): void {
@@ -97,11 +98,15 @@ export abstract class AdaptingRunner implements ModelRunner {
 
   dropAdapter(key: string): void {
     const adapter = this.adapters.drop(key);
-    if (adapter === undefined) return;
+    if (adapter !== undefined) this.forget(adapter);
+  }
+
+  /** Lets go of an adapter that no row uses any more. */
+  forget(adapter: AdapterUnits): void {
     this.adapting.runFactors?.forget(adapter);
     this.rowFactors.forget(adapter);
     this.rowFactors.trim();
-    this.adapting.heads.forget(adapter);
+    for (const other of this.adapting.others) other.forget(adapter);
   }
 
   combine(adapters: readonly WeightedAdapter[]): AdapterCombination {
@@ -109,22 +114,26 @@ export abstract class AdaptingRunner implements ModelRunner {
   }
 
   prepare(adapters: AdapterCombination, running: readonly AdapterCombination[]): Preparation {
-    const { runFactors, heads, memory } = this.adapting;
-    const own = adaptersOf([adapters]);
-    const others = adaptersOf(running);
-    if (!this.rowFactors.hasRoom(own, others)) return 'no room';
+    const { memory } = this.adapting;
+    if (!this.rowFactors.hasRoom(adaptersOf([adapters]), adaptersOf(running))) return 'no room';
     for (let written = 0; written < memory.pieceBytes; ) {
-      const bytes =
-        runFactors?.prepare(adapters) || this.rowFactors.prepare(own, others) || heads.prepare(adapters, running);
+      const bytes = this.preparePiece(adapters, running);
       if (bytes === 0) return 'ready';
       written += bytes;
     }
     return 'more to do';
   }
 
+  /** As AdaptedPart's `prepare`. */
+  preparePiece(adapters: AdapterCombination, running: readonly AdapterCombination[]): number {
+    const { runFactors, others } = this.adapting;
+    const bytes = runFactors?.prepare(adapters) || this.rowFactors.prepare(adaptersOf([adapters]), adaptersOf(running));
+    return others.reduce((written, other) => written || other.prepare(adapters, running), bytes);
+  }
+
   async dispose(): Promise<void> {
     await this.adapting.decoder.session.dispose();
-    await this.adapting.heads.dispose();
+    for (const other of this.adapting.others) await other.dispose();
   }
 
   /**

@@ -7,6 +7,7 @@ import type { RowNeeds, RowScores } from '../decoding/decoding-strategy.ts';
 import type { CacheShape } from '../engine/kv-cache.ts';
 import type { DecodedSteps, Numbers } from '../engine/model-runner.ts';
 import type { StepPlan } from '../engine/step-plan.ts';
+import { invariant } from '../errors.ts';
 import type { HeadShape } from '../graph/attention.ts';
 import { ROW_ZEROS, rowZeros } from '../graph/quantized-linear.ts';
 import type { AdapterCombination } from '../lora/adapter-combination.ts';
@@ -21,7 +22,8 @@ import type { ModelConfig } from './model-config.ts';
 
 export interface BatchRunnerParts {
   readonly decoder: AdaptableSession;
-  readonly heads: RowHeads;
+  /** Undefined: rows are read, none is scored. */
+  readonly heads: RowHeads | undefined;
   readonly table: EmbeddingTable;
   readonly memory: AdapterMemory;
   /** Of each session. */
@@ -80,7 +82,8 @@ export abstract class BatchRunner extends AdaptingRunner {
     private readonly parts: BatchRunnerParts,
     private readonly shape: BatchShape,
   ) {
-    super(model, { ...parts, cache: shape, runFactors: shape.runFactors });
+    const others = parts.heads === undefined ? [] : [parts.heads];
+    super(model, { ...parts, cache: shape, runFactors: shape.runFactors, others });
     this.table = parts.table;
   }
 
@@ -101,13 +104,15 @@ export abstract class BatchRunner extends AdaptingRunner {
 
   /** Runs one step of the plan's rows and scores them. */
   protected async runStep(plan: StepPlan, feeds: Readonly<Record<string, TensorValue>>): Promise<DecodedSteps> {
+    const { heads } = this.parts;
+    invariant(heads !== undefined, 'rows that are decoded are scored');
     const rows = {
       singleCount: plan.singles.length,
       groups: plan.groups.map(({ paths }) => paths.rowCount),
       adapters: adaptersByRow(plan),
     };
     const outputs = await this.runRows(feeds, rows, ['new_cache', 'states']);
-    const scores = await this.parts.heads.score(outputs.floats('states'), plan.needs, rows.adapters);
+    const scores = await heads.score(outputs.floats('states'), plan.needs, rows.adapters);
     return new DecodedStep(scores, outputs.floats('new_cache'));
   }
 }

@@ -33,7 +33,7 @@ export class T5LoopRunner extends LoopRunner {
     const source = t5SourceCache(t5, 'states');
     const encoder = new SourceEncoder(t5, { ...parts, source });
     const cache = { layerCount: t5.decoderLayerCount, heads: t5, source };
-    super(t5, { ...parts, cache, runFactors: encoder.factors });
+    super(t5, { ...parts, cache, runFactors: encoder.factors, others: [] });
     this.encoder = encoder;
     this.table = parts.table;
   }

@@ -6,7 +6,7 @@
 import type { AttentionInputs, DecoderOnlyLayers, LayerParts } from '../../runtime/decoder-only/decoder-only-layers.ts';
 import { Gpt2Layers } from '../../runtime/decoder-only/gpt2-layers.ts';
 import { LlamaLayers } from '../../runtime/decoder-only/llama-layers.ts';
-import { rotateSequences } from '../../runtime/decoder-only/rotary.ts';
+import { rotaryTables, rotateSequences } from '../../runtime/decoder-only/rotary.ts';
 import type { GraphBuilder, Value } from '../../runtime/graph/graph-builder.ts';
 import type { Stream } from '../../runtime/graph/layers.ts';
 import type { DecoderOnlyConfig } from '../../runtime/models/model-config.ts';
@@ -39,7 +39,7 @@ export function decoderOnlyForward(config: DecoderOnlyConfig, parts: ForwardPart
 function layersOf(parts: LayerParts<DecoderOnlyConfig>, positions: Value): DecoderOnlyLayers {
   const { graph, config } = parts;
   if (config.family === 'gpt2') return new Gpt2Layers({ ...parts, config });
-  return new LlamaLayers({ ...parts, config, rotate: rotateSequences(graph, config, positions) });
+  return new LlamaLayers({ ...parts, config, rotate: rotateSequences(graph, rotaryTables(graph, config), positions) });
 }
 
 /** GPT-2's learned positions are added to the words. */

@@ -79,6 +79,18 @@ const LAWS: readonly Law[] = [
     decodeLoop: true,
     place: async () => ({ parent: repositoryPath('test/fixtures'), name: 't5-gated-untied' }),
   },
+  {
+    model: 'GPT-2 that decodes in a loop',
+    longest: 300,
+    decodeLoop: true,
+    place: (t) => writeTinyDecoderOnly(t, tinyGpt2),
+  },
+  {
+    model: 'Llama that decodes in a loop',
+    longest: 600,
+    decodeLoop: true,
+    place: (t) => writeTinyDecoderOnly(t, tinyLlama),
+  },
   { model: 'Llama in 8 bits', longest: 600, precision: 'int8', place: (t) => writeTinyDecoderOnly(t, tinyLlama) },
 ];
 

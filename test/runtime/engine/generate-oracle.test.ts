@@ -63,14 +63,16 @@ async function checkModel(parent: string, name: string, decodeLoop = false): Pro
   await harness.dispose();
 }
 
-for (const name of ['t5-relu-tied', 't5-gated-untied', 'gpt2', 'llama-gqa', 'llama-tied-rope3']) {
+const MODELS = ['t5-relu-tied', 't5-gated-untied', 'gpt2', 'llama-gqa', 'llama-tied-rope3'];
+
+for (const name of MODELS) {
   test(`${name}: one case of each kind, in one batch`, () => checkModel(repositoryPath('test/fixtures'), name));
   oracleTest(`${name}: every case of the oracle, in one batch`, `oracle/models/${name}`, (path) =>
     checkModel(dirname(path), name),
   );
 }
 
-for (const name of ['t5-relu-tied', 't5-gated-untied']) {
+for (const name of MODELS) {
   test(`${name}, decoding in a loop: one case of each kind, in one batch`, () =>
     checkModel(repositoryPath('test/fixtures'), name, true));
   oracleTest(`${name}, decoding in a loop: every case of the oracle, in one batch`, `oracle/models/${name}`, (path) =>

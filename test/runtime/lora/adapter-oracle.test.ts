@@ -47,9 +47,6 @@ interface AdapterCase extends GenerateCase {
 
 const MODELS = sharedPath('oracle/models');
 const MODEL_NAMES = ['t5-relu-tied', 't5-gated-untied', 'gpt2', 'llama-gqa', 'llama-tied-rope3'];
-/** All of them decode in steps; these in a loop too. */
-const IN_LOOP = ['t5-relu-tied', 't5-gated-untied'];
-
 interface OracleModel {
   readonly what: string;
   readonly model: string;
@@ -58,7 +55,7 @@ interface OracleModel {
 
 const ORACLE_MODELS: readonly OracleModel[] = [
   ...MODEL_NAMES.map((model) => ({ what: model, model, decodeLoop: false })),
-  ...IN_LOOP.map((model) => ({ what: `${model}, decoding in a loop`, model, decodeLoop: true })),
+  ...MODEL_NAMES.map((model) => ({ what: `${model}, decoding in a loop`, model, decodeLoop: true })),
 ];
 const LOGIT_TOLERANCE = 1e-4;
 /**
