@@ -1,7 +1,8 @@
 /** A typed array with dimensions: what graphs hold as weights and what sessions take and give. */
 
-export type ElementType = 'float32' | 'int8' | 'int32' | 'int64' | 'uint8';
-export type TensorData = Float32Array | Int32Array | BigInt64Array | Int8Array | Uint8Array;
+/** float16 lies in whole numbers of 16 bits. */
+export type ElementType = 'float32' | 'float16' | 'int8' | 'int32' | 'int64' | 'uint8';
+export type TensorData = Float32Array | Uint16Array | Int32Array | BigInt64Array | Int8Array | Uint8Array;
 
 export interface TensorValue<D extends TensorData = TensorData> {
   readonly data: D;
@@ -11,6 +12,7 @@ export interface TensorValue<D extends TensorData = TensorData> {
 /** Returns the ONNX name of an array's elements. */
 export function elementTypeOf(data: TensorData): ElementType {
   if (data instanceof Float32Array) return 'float32';
+  if (data instanceof Uint16Array) return 'float16';
   if (data instanceof Int32Array) return 'int32';
   if (data instanceof BigInt64Array) return 'int64';
   return data instanceof Int8Array ? 'int8' : 'uint8';

@@ -15,8 +15,7 @@ import {
 import { floatCache } from '../graph/cached-tensors.ts';
 import { GraphBuilder, type Value } from '../graph/graph-builder.ts';
 import { type AdaptableGraph, type LoraTargets, RowLora } from '../graph/lora.ts';
-import { createProducts } from '../graph/matrix-products.ts';
-import type { Int8Format } from '../graph/quantized-linear.ts';
+import { createProducts, type MatrixFormat } from '../graph/matrix-products.ts';
 import type { DecoderOnlyConfig } from '../models/model-config.ts';
 import { type DecoderOnlyLayers, decodeBlocks, type LayerParts } from './decoder-only-layers.ts';
 import type { DecoderOnlyParameters } from './decoder-only-parameters.ts';
@@ -42,7 +41,7 @@ export function buildDecoderOnlyGraph(
   config: DecoderOnlyConfig,
   { tensors }: DecoderOnlyParameters,
   targets: LoraTargets,
-  int8?: Int8Format,
+  format: MatrixFormat = 'float32',
 ): AdaptableGraph {
   const graph = new GraphBuilder(`${config.family}-decoder`);
   const lora = new RowLora(graph, targets);
@@ -51,7 +50,7 @@ export function buildDecoderOnlyGraph(
     graph,
     config,
     lora,
-    weights: new ConstantWeights(graph, tensors, createProducts(graph, int8)),
+    weights: new ConstantWeights(graph, tensors, createProducts(graph, format)),
   });
   const sections = new DecodeSections(graph, {
     heads: config,

@@ -6,10 +6,9 @@ import { decodeSelfAttention, type KeysAndValues, keysAndValues, singlesLayout }
 import { floatCache } from '../graph/cached-tensors.ts';
 import { GraphBuilder, type Value } from '../graph/graph-builder.ts';
 import { type AdaptableGraph, type LoraTargets, RowLora } from '../graph/lora.ts';
-import { createProducts } from '../graph/matrix-products.ts';
+import { createFloatingProducts, type FloatFormat, type FloatingProducts } from '../graph/matrix-products.ts';
 import { HEAD_PATH } from '../models/linear-module.ts';
 import type { DecoderOnlyConfig } from '../models/model-config.ts';
-import { floatTensor } from '../tensor.ts';
 import { type DecoderOnlyLayers, decodeBlocks, type LayerParts } from './decoder-only-layers.ts';
 import type { DecoderOnlyParameters } from './decoder-only-parameters.ts';
 import { ConstantWeights } from './decoder-only-weights.ts';
@@ -27,9 +26,10 @@ export function buildDecoderOnlyLoop(
   config: DecoderOnlyConfig,
   parameters: DecoderOnlyParameters,
   targets: LoraTargets,
+  format: FloatFormat,
 ): AdaptableGraph {
   const graph = new GraphBuilder(`${config.family}-decode-loop`);
-  const products = createProducts(graph, undefined);
+  const products = createFloatingProducts(graph, format);
   const lora = new RowLora(graph, targets);
   const parts = { graph, config, lora, weights: new ConstantWeights(graph, parameters.tensors, products) };
   const layersAt = layersByPosition(parts);
@@ -45,7 +45,7 @@ export function buildDecoderOnlyLoop(
     // a row that has ended may go on beyond the model's positions: nobody reads what comes of it
     const place = graph.node('Min', [graph.node('Add', [promptEnds, position]), graph.integers(contextLength - 1)]);
     const bias = selfBias(graph, promptMask, isSeen);
-    const embeddings = embed(graph, config, parameters, { tokens, place });
+    const embeddings = embed(products, graph, parameters, { tokens, place, size: hiddenSize });
     const stream = { embeddings, blockCount: config.layerCount };
     const { states, rows } = decodeBlocks(graph, layersAt(place), stream, (block, own) => {
       const cached = [prompts[block] as KeysAndValues, caches[block] as KeysAndValues];
@@ -76,19 +76,18 @@ function readPrompts(graph: GraphBuilder, config: DecoderOnlyConfig): readonly K
   );
 }
 
-/** [rows, d] */
+/** [rows, size] */
 function embed(
+  products: FloatingProducts,
   graph: GraphBuilder,
-  { vocabularySize, hiddenSize, contextLength }: DecoderOnlyConfig,
   { embeddings, positionEmbeddings }: DecoderOnlyParameters,
-  { tokens, place }: { readonly tokens: Value; readonly place: Value },
+  { tokens, place, size }: { readonly tokens: Value; readonly place: Value; readonly size: number },
 ): Value {
-  const table = graph.weight('embeddings', floatTensor(embeddings, [vocabularySize, hiddenSize]));
-  const embedded = graph.node('Gather', [table, tokens], { axis: 0 });
+  const embedded = products.rows(tokens, 'embeddings', embeddings, size);
   if (positionEmbeddings === undefined) return embedded;
-  const positions = graph.weight('position_embeddings', floatTensor(positionEmbeddings, [contextLength, hiddenSize]));
   const places = graph.node('Reshape', [place, graph.integers(-1)]);
-  return graph.node('Add', [embedded, graph.node('Gather', [positions, places], { axis: 0 })]);
+  const positions = products.rows(places, 'position_embeddings', positionEmbeddings, size);
+  return graph.node('Add', [embedded, positions]);
 }
 
 /** [rows, 1, 1, s + C + 1]: the prompt, what was decoded, and the token itself. */

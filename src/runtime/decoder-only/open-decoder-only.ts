@@ -20,23 +20,23 @@ import { DecoderOnlyRunner } from './decoder-only-runner.ts';
 import { checkDecoderOnlyTensors, decoderOnlyTensorShapes } from './decoder-only-tensors.ts';
 
 export async function openDecoderOnly(config: DecoderOnlyConfig, context: LoadContext): Promise<LoadedRunner> {
-  const { files, targets, memory, threadCount, int8, decodeLoop, onProgress } = context;
+  const { files, targets, memory, threadCount, int8, loop, onProgress } = context;
   const warnings = checkDecoderOnlyTensors(config, files);
   const parameters = await readDecoderOnlyParameters(config, files, countTensors(context));
   const { embeddings, positionEmbeddings, head } = parameters;
   onProgress('decoder', 0);
-  const decoder = await openGraph(buildDecoderOnlyGraph(config, parameters, targets, int8), context);
+  const decoder = await openGraph(buildDecoderOnlyGraph(config, parameters, targets, int8 ?? loop), context);
   const parts = { decoder, positionEmbeddings, memory, threadCount };
   const parameterCount = countElements(decoderOnlyTensorShapes(config));
   const { length: positionCount, byteLength: positionBytes } = positionEmbeddings ?? new Float32Array(0);
   const inner = parameterCount - (config.tiedHead ? 1 : 2) * embeddings.length - positionCount;
   const facts = { parameterCount, kernels: kernelsOf(context), warnings };
-  if (decodeLoop) {
+  if (loop !== undefined) {
     const table = new FloatTable(embeddings, config.hiddenSize);
     const prompts = new DecoderOnlyRunner(config, { ...parts, table, heads: undefined });
     onProgress('loop', 0);
-    const loop = await openGraph(buildDecoderOnlyLoop(config, parameters, targets), context);
-    const runner = new DecoderOnlyLoopRunner(config, { decoder: loop, prompts, memory, threadCount });
+    const answers = await openGraph(buildDecoderOnlyLoop(config, parameters, targets, loop), context);
+    const runner = new DecoderOnlyLoopRunner(config, { decoder: answers, prompts, memory, threadCount });
     // prompts and answers have weights of their own: sessions share none
     const memoryBytes = graphBytes(inner + parameterCount, context) + table.byteLength + positionBytes;
     return { ...facts, runner, memoryBytes };

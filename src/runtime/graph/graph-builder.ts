@@ -58,7 +58,7 @@ export interface RecordedGraph {
 }
 
 /** Types of elements that `Cast` goes to, as ONNX numbers them. */
-export const [FLOAT32, INT32, INT64, BOOL] = [1, 6, 7, 9] as const;
+export const [FLOAT32, INT32, INT64, BOOL, FLOAT16] = [1, 6, 7, 9, 10] as const;
 
 /** The first output of a graph that writes into the caller's arrays (Session.runInto). */
 export const IN_PLACE_MARKER = 'outputs_in_place';

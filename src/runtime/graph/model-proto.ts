@@ -54,7 +54,15 @@ export interface OnnxModel {
 
 const IR_VERSION = 10;
 const OPSETS = { '': 21, 'com.microsoft': 1 } as const;
-const ELEMENT_TYPES: Record<ValueSpec['type'], number> = { float32: 1, uint8: 2, int8: 3, int32: 6, int64: 7, bool: 9 };
+const ELEMENT_TYPES: Record<ValueSpec['type'], number> = {
+  float32: 1,
+  uint8: 2,
+  int8: 3,
+  int32: 6,
+  int64: 7,
+  bool: 9,
+  float16: 10,
+};
 /** Initializers below this many bytes are written into the model itself. */
 const INLINE_BYTES = 1024;
 

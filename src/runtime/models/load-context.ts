@@ -1,6 +1,7 @@
 /** What each family's loader is given, and what all of them make alike. */
 import type { ModelRunner } from '../engine/model-runner.ts';
 import type { AdaptableGraph, LoraTargets } from '../graph/lora.ts';
+import type { FloatFormat } from '../graph/matrix-products.ts';
 import type { Int8Format } from '../graph/quantized-linear.ts';
 import type { AdapterMemory } from '../lora/adapter-memory.ts';
 import { AdaptedHead } from '../output-head/adapted-head.ts';
@@ -19,9 +20,9 @@ export interface LoadContext {
   readonly memory: AdapterMemory;
   readonly threadCount: number;
   readonly device: Device;
-  /** Whether a run of the decoder makes several steps (decode-loop/). */
-  readonly decodeLoop: boolean;
-  /** Undefined: float32. */
+  /** How weights are held where a run of the decoder makes several steps (decode-loop/). Undefined: it makes one. */
+  readonly loop: FloatFormat | undefined;
+  /** Undefined: float32, or as `loop` says. */
   readonly int8?: Int8Format | undefined;
   /** As in OutputHeadOptions. */
   readonly screened?: boolean;
@@ -38,7 +39,7 @@ export interface LoadedRunner {
   readonly warnings: readonly string[];
 }
 
-const FLOAT_BYTES = 4;
+const FLOAT_BYTES = { float32: 4, float16: 2 } as const;
 /** Tensors between two reports of progress. */
 const REPORTED_TENSORS = 50;
 
@@ -112,12 +113,12 @@ async function openByteEnds(
 }
 
 /** What is said of the weights in logs. */
-export function kernelsOf({ int8 }: LoadContext): string {
-  if (int8 === undefined) return 'float32';
+export function kernelsOf({ int8, loop = 'float32' }: LoadContext): string {
+  if (int8 === undefined) return loop;
   return `int8: ${describeRange(int8.range)}${int8.rowBytes === 1 ? '' : '; rows in two bytes'}`;
 }
 
 /** Bytes of the weights that graphs hold, of `count` parameters that are not the model's ends. */
-export function graphBytes(count: number, { int8 }: LoadContext): number {
-  return count * (int8 === undefined ? FLOAT_BYTES : 1);
+export function graphBytes(count: number, { int8, loop = 'float32' }: LoadContext): number {
+  return count * (int8 === undefined ? FLOAT_BYTES[loop] : 1);
 }

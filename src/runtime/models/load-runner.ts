@@ -20,7 +20,7 @@ export interface LoadOptions {
   readonly precision?: Precision;
   /** Default: the processor. */
   readonly device?: Device;
-  /** As in LoadContext. Default: on CUDA, whose memory is apart. */
+  /** Whether a run of the decoder makes several steps. Default: on CUDA, whose memory is apart, and in float16. */
   readonly decodeLoop?: boolean;
   /** The matrices that adapters may change; absent: none. */
   readonly targets?: LoraTargets;
@@ -38,7 +38,7 @@ export function loadRunner(
     memory = defaultAdapterMemory,
     precision = 'fp32',
     device = 'cpu',
-    decodeLoop = device === 'cuda',
+    decodeLoop = device === 'cuda' || precision === 'fp16',
     ...options
   }: LoadOptions,
   onProgress: LoadContext['onProgress'],
@@ -47,7 +47,8 @@ export function loadRunner(
     const files = await openModelWeights(modelFolder, config);
     try {
       const int8 = precision === 'int8' ? await int8Format(config, options.threadCount) : undefined;
-      const context = { files, targets, memory, onProgress, int8, device, decodeLoop, ...options };
+      const loop = decodeLoop ? (precision === 'fp16' ? 'float16' : 'float32') : undefined;
+      const context = { files, targets, memory, onProgress, int8, device, loop, ...options } as const;
       return config.family === 't5' ? await openT5(config, context) : await openDecoderOnly(config, context);
     } finally {
       await files.close();

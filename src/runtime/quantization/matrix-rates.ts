@@ -62,7 +62,7 @@ function openProduct(
   const graph = new GraphBuilder('matrix-rate');
   const x = graph.input('x', 'float32', ['rows', inSize]);
   const matrix = new Float32Array(inSize * outSize).fill(ANY);
-  const products = createProducts(graph, range && { range, rowBytes: 1 });
+  const products = createProducts(graph, range === undefined ? 'float32' : { range, rowBytes: 1 });
   graph.output(products.product(x, 'matrix', matrix, inSize), 'y', 'float32', ['rows', outSize]);
   return Session.create(graph.build(), { threadCount });
 }

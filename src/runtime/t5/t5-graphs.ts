@@ -17,7 +17,7 @@ import {
   type SectionView,
   splitHeads,
 } from '../graph/attention.ts';
-import { type CachedTensor, floatCache, quantizedSourceCache, stateCache } from '../graph/cached-tensors.ts';
+import { type CachedTensor, floatCache, quantizedSourceCache } from '../graph/cached-tensors.ts';
 import { GraphBuilder, type Value } from '../graph/graph-builder.ts';
 import { type AdaptableGraph, type LoraTargets, RowLora, RunLora } from '../graph/lora.ts';
 import { createProducts } from '../graph/matrix-products.ts';
@@ -28,21 +28,9 @@ import { T5Layers } from './t5-layers.ts';
 import type { T5Parameters } from './t5-parameters.ts';
 import { ConstantWeights, constantsOf, decoderConstants } from './t5-weights.ts';
 
-/** Keys and values in float32 or in 8 bits, or the states that they are made of. */
-export type SourceForm = 'float32' | 'int8' | 'states';
-
-/** What is kept of a source. */
-export function t5SourceCache(config: T5Config, form: SourceForm): readonly CachedTensor[] {
-  switch (form) {
-    case 'float32':
-      return floatCache('source', config);
-    case 'int8':
-      return quantizedSourceCache(config);
-    case 'states':
-      return stateCache(config);
-    default:
-      return form satisfies never;
-  }
+/** What is kept of a source: in 8 bits where the weights are. */
+export function t5SourceCache(config: T5Config, isQuantized: boolean): readonly CachedTensor[] {
+  return isQuantized ? quantizedSourceCache(config) : floatCache('source', config);
 }
 
 /** [b, s, 1]: 1 where the mask [b, 1, 1, s] is 0, 0 where it is -inf. */
@@ -63,32 +51,43 @@ function cachedSource(
 }
 
 /**
- * Inputs: source_embeddings [b, s, d], relative_buckets [s, s], source_mask [b, 1, 1, s] (0 or -inf). `int8`
- * undefined: float32. b is 1 in 8 bits.
- * Outputs: states [b, s, d]; unless states are what is cached, NAME.N, a tensor of `t5SourceCache` [b, …], for every
- * decoder layer N.
+ * Declares the encoder's inputs, source_embeddings [b, s, d], relative_buckets [s, s] and source_mask [b, 1, 1, s] (0 or
+ * -inf), and its output, states [b, s, d].
+ */
+export function declareEncoder(
+  graph: GraphBuilder,
+  { hiddenSize }: T5Config,
+  layers: T5Layers,
+): { readonly states: Value; readonly mask: Value } {
+  const embeddings = graph.input('source_embeddings', 'float32', ['batch', 'source', hiddenSize]);
+  const relativeBias = layers.relativeBias('encoder', graph.input('relative_buckets', 'int32', ['source', 'source']));
+  const mask = graph.input('source_mask', 'float32', ['batch', 1, 1, 'source']);
+  const states = layers.encode(embeddings, graph.node('Add', [relativeBias, mask]));
+  graph.output(states, 'states', 'float32', ['batch', 'source', hiddenSize]);
+  return { states, mask };
+}
+
+/**
+ * `int8` undefined: float32. b is 1 in 8 bits.
+ * Outputs beside states: NAME.N, a tensor of `t5SourceCache` [b, …], for every decoder layer N.
  */
 export function buildT5Encoder(
   config: T5Config,
   parameters: T5Parameters,
   targets: LoraTargets,
-  { form, int8 }: { readonly form: SourceForm; readonly int8?: Int8Format | undefined },
+  int8?: Int8Format,
 ): AdaptableGraph {
   const graph = new GraphBuilder('t5-encoder');
   const lora = new RunLora(graph, targets);
-  const products = createProducts(graph, int8, true);
+  const products = createProducts(graph, int8 ?? 'float32', true);
   const weights = new ConstantWeights(graph, constantsOf(config, parameters), config, products, false);
   const layers = new T5Layers(graph, config, weights, lora);
-  const embeddings = graph.input('source_embeddings', 'float32', ['batch', 'source', config.hiddenSize]);
-  const relativeBias = layers.relativeBias('encoder', graph.input('relative_buckets', 'int32', ['source', 'source']));
-  const mask = graph.input('source_mask', 'float32', ['batch', 1, 1, 'source']);
-  const states = layers.encode(embeddings, graph.node('Add', [relativeBias, mask]));
-  graph.output(states, 'states', 'float32', ['batch', 'source', config.hiddenSize]);
+  const { states, mask } = declareEncoder(graph, config, layers);
+  const parts = t5SourceCache(config, int8 !== undefined);
   const present = int8 === undefined ? undefined : presentOf(graph, mask);
-  for (let index = 0; form !== 'states' && index < config.decoderLayerCount; index++) {
+  for (let index = 0; index < config.decoderLayerCount; index++) {
     graph.scope(`decoder/${index}/cross`, () => {
       const rows = layers.sourceKeysValues(`decoder.block.${index}.layer.1`, states);
-      const parts = t5SourceCache(config, form);
       for (const [part, value] of cachedSource(graph, rows, config, present).entries()) {
         const { name, type, dims } = parts[part] as CachedTensor;
         const sizes = dims.map((size) => (size === 'length' ? 'source' : size));
@@ -140,7 +139,7 @@ export function buildT5Decoder(
     graph,
     decoderConstants(config, parameters),
     config,
-    createProducts(graph, int8),
+    createProducts(graph, int8 ?? 'float32'),
     true,
   );
   const layers = new T5Layers(graph, config, weights, lora);
@@ -150,7 +149,7 @@ export function buildT5Decoder(
   const sections = new DecodeSections(graph, {
     heads: config,
     layerCount: config.decoderLayerCount,
-    source: t5SourceCache(config, isQuantized ? 'int8' : 'float32'),
+    source: t5SourceCache(config, isQuantized),
   });
   const views = {
     singles: declareT5Section(graph, 'singles', table),

@@ -4,6 +4,7 @@ import type { LoopFeeds } from '../decode-loop/loop-feeds.ts';
 import { LoopRunner } from '../decode-loop/loop-runner.ts';
 import type { EmbeddingLayer } from '../engine/engine-client.ts';
 import type { DecodingStart, Prefill } from '../engine/model-runner.ts';
+import { stateCache } from '../graph/cached-tensors.ts';
 import type { AdapterCombination } from '../lora/adapter-combination.ts';
 import type { AdapterMemory } from '../lora/adapter-memory.ts';
 import type { AdaptableSession } from '../models/adapting-runner.ts';
@@ -11,7 +12,6 @@ import type { EmbeddingTable } from '../models/embedding-table.ts';
 import type { T5Config } from '../models/model-config.ts';
 import { longTensor } from '../tensor.ts';
 import { SourceEncoder } from './source-encoder.ts';
-import { t5SourceCache } from './t5-graphs.ts';
 
 export interface T5LoopRunnerParts {
   readonly encoder: AdaptableSession;
@@ -30,7 +30,7 @@ export class T5LoopRunner extends LoopRunner {
     private readonly t5: T5Config,
     parts: T5LoopRunnerParts,
   ) {
-    const source = t5SourceCache(t5, 'states');
+    const source = stateCache(t5);
     const encoder = new SourceEncoder(t5, { ...parts, source });
     const cache = { layerCount: t5.decoderLayerCount, heads: t5, source };
     super(t5, { ...parts, cache, runFactors: encoder.factors, others: [] });

@@ -3,25 +3,56 @@ import { declareDecodeLoop, type LoopModel } from '../decode-loop/build-decode-l
 import { ReplacedLogits } from '../decode-loop/loop-heads.ts';
 import { JoinedSources } from '../decode-loop/row-caches.ts';
 import { attend, decodeSelfAttention, type KeysAndValues, singlesLayout, splitHeads } from '../graph/attention.ts';
+import { stateCache } from '../graph/cached-tensors.ts';
 import { GraphBuilder, type Value } from '../graph/graph-builder.ts';
-import { type AdaptableGraph, type LoraTargets, RowLora, SourceLora } from '../graph/lora.ts';
-import { createProducts } from '../graph/matrix-products.ts';
+import { type AdaptableGraph, type LoraTargets, RowLora, RunLora, SourceLora } from '../graph/lora.ts';
+import { createFloatingProducts, type FloatFormat } from '../graph/matrix-products.ts';
 import { HEAD_PATH } from '../models/linear-module.ts';
 import type { T5Config } from '../models/model-config.ts';
 import { floatTensor } from '../tensor.ts';
 import { decoderBuckets } from './relative-buckets.ts';
-import { t5SourceCache } from './t5-graphs.ts';
+import { declareEncoder } from './t5-graphs.ts';
 import { T5Layers } from './t5-layers.ts';
 import type { T5Parameters } from './t5-parameters.ts';
-import { ConstantWeights, decoderConstants } from './t5-weights.ts';
+import { ConstantWeights, constantsOf, decoderConstants } from './t5-weights.ts';
+
+/** The feed-forward's second matrix: what it gives leaves the range of float16 in published models, so it is kept from it. */
+function staysFloat32(name: string): boolean {
+  return name.endsWith('.wo');
+}
+
+/** Elements of the matrices that stay in float32. */
+export function float32Count({ encoderLayerCount, decoderLayerCount, hiddenSize, feedForwardSize }: T5Config): number {
+  return (encoderLayerCount + decoderLayerCount) * hiddenSize * feedForwardSize;
+}
+
+/** The encoder alone, with states as its output (`declareEncoder`). */
+export function buildT5StateEncoder(
+  config: T5Config,
+  parameters: T5Parameters,
+  targets: LoraTargets,
+  format: FloatFormat,
+): AdaptableGraph {
+  const graph = new GraphBuilder('t5-state-encoder');
+  const lora = new RunLora(graph, targets);
+  const products = createFloatingProducts(graph, format, staysFloat32);
+  const weights = new ConstantWeights(graph, constantsOf(config, parameters), config, products, false);
+  declareEncoder(graph, config, new T5Layers(graph, config, weights, lora));
+  return { model: graph.build(), adapted: lora.adapted };
+}
 
 /**
  * Inputs beside those of decode-loop/ (build-decode-loop.ts, loop-heads.ts): row_sources int32 [rows], the request of each row among those of both sections;
  * source_mask [rows, 1, 1, s], 0 or -inf; self_widths int64 [2] = (C, 1).
  */
-export function buildT5Loop(config: T5Config, parameters: T5Parameters, targets: LoraTargets): AdaptableGraph {
+export function buildT5Loop(
+  config: T5Config,
+  parameters: T5Parameters,
+  targets: LoraTargets,
+  format: FloatFormat,
+): AdaptableGraph {
   const graph = new GraphBuilder('t5-decode-loop');
-  const products = createProducts(graph, undefined);
+  const products = createFloatingProducts(graph, format, staysFloat32);
   const weights = new ConstantWeights(graph, decoderConstants(config, parameters), config, products, true);
   const lora = new RowLora(graph, targets);
   const sourceLora = new SourceLora(graph, targets);
@@ -33,9 +64,8 @@ export function buildT5Loop(config: T5Config, parameters: T5Parameters, targets:
   const replaced = new ReplacedLogits(graph, config);
   const step: LoopModel['step'] = ({ tokens, position, places, isSeen, caches }) => {
     const bias = selfBias(graph, config, parameters, { position, places, isSeen });
-    const { embeddings } = parameters;
-    const table = graph.weight('embeddings', floatTensor(embeddings, [config.vocabularySize, config.hiddenSize]));
-    const { states, rows } = layers.decode(graph.node('Gather', [table, tokens], { axis: 0 }), {
+    const embedded = products.rows(tokens, 'embeddings', parameters.embeddings, config.hiddenSize);
+    const { states, rows } = layers.decode(embedded, {
       self: (block, own) =>
         decodeSelfAttention(graph, { layout }, { bias, widths, cached: [caches[block] as KeysAndValues] }, own),
       cross: (block, queries) => {
@@ -57,7 +87,7 @@ export function buildT5Loop(config: T5Config, parameters: T5Parameters, targets:
 
 /** The keys and values [rows, H, s, dk] of every block, made once for all turns: states are less than they to hand over. */
 function readSources(graph: GraphBuilder, config: T5Config, layers: T5Layers): readonly KeysAndValues[] {
-  const [states] = new JoinedSources(graph, t5SourceCache(config, 'states')).layer(0);
+  const [states] = new JoinedSources(graph, stateCache(config)).layer(0);
   const rowSources = graph.input('row_sources', 'int32', ['rows']);
   return Array.from({ length: config.decoderLayerCount }, (_, block) =>
     graph.scope(`decoder/${block}/source`, () => {

@@ -32,7 +32,7 @@ export class T5Runner extends BatchRunner {
     private readonly config: T5Config,
     parts: T5RunnerParts,
   ) {
-    const source = t5SourceCache(config, parts.isQuantized ? 'int8' : 'float32');
+    const source = t5SourceCache(config, parts.isQuantized);
     const encoder = new SourceEncoder(config, { ...parts, source });
     const { factors: runFactors } = encoder;
     super(config, parts, { layerCount: config.decoderLayerCount, heads: config, source, runFactors });

@@ -80,6 +80,13 @@ const LAWS: readonly Law[] = [
     place: async () => ({ parent: repositoryPath('test/fixtures'), name: 't5-gated-untied' }),
   },
   {
+    model: 'T5 in 16 bits',
+    longest: 122,
+    precision: 'fp16',
+    decodeLoop: true,
+    place: async () => ({ parent: repositoryPath('test/fixtures'), name: 't5-gated-untied' }),
+  },
+  {
     model: 'GPT-2 that decodes in a loop',
     longest: 300,
     decodeLoop: true,

@@ -1,7 +1,10 @@
 /**
- * By how much INT8's logits differ from float32's, step by step over the same tokens: those that float32 chooses.
+ * By how much logits of another precision differ from float32's, step by step over the same tokens: those that float32
+ * chooses.
  *
- *     npx tsx bench/int8-error.bench.ts MODEL_FOLDER DIALOGUES.jsonl COUNT
+ *     npx tsx bench/precision-error.bench.ts MODEL_FOLDER DIALOGUES.jsonl COUNT int8|fp16
+ *
+ * fp16 is computed on the processor, which rounds weights and rows as CUDA does and multiplies them in float32.
  *
  * Dialogues are the first COUNT of a dataset's file (`dialogue` of each line), in the default template; a chat model
  * reads them without its chat template, which changes nothing of how it computes.
@@ -16,9 +19,9 @@ import { openTokenizer } from '../test/support/open-tokenizer.ts';
 const NEW_TOKENS = 40;
 const MOST_PROMPT_TOKENS = 400;
 
-const [folder, dialogues, count] = process.argv.slice(2);
-if (folder === undefined || dialogues === undefined || count === undefined) {
-  throw new Error('Expected MODEL_FOLDER DIALOGUES.jsonl COUNT.');
+const [folder, dialogues, count, precision] = process.argv.slice(2);
+if (folder === undefined || dialogues === undefined || (precision !== 'int8' && precision !== 'fp16')) {
+  throw new Error('Expected MODEL_FOLDER DIALOGUES.jsonl COUNT int8|fp16.');
 }
 const path = resolve(folder);
 const tokenizer = await openTokenizer(join(path, 'tokenizer.json'));
@@ -59,27 +62,27 @@ const float32 = await loadRunner(dirname(path), basename(path));
 const rows = await chosenBy(float32.runner);
 const expected = await forward(float32.runner, rows);
 await float32.runner.dispose();
-const int8 = await loadRunner(dirname(path), basename(path), { precision: 'int8' });
-const found = await forward(int8.runner, rows);
-await int8.runner.dispose();
+const other = await loadRunner(dirname(path), basename(path), { precision });
+const found = await forward(other.runner, rows);
+await other.runner.dispose();
 
 let [steps, same, largest, squares, spread] = [0, 0, 0, 0, 0];
 for (const [row, logitsBySteps] of expected.entries()) {
   for (const [step, logits] of logitsBySteps.entries()) {
-    const other = found[row]?.[step] ?? new Float32Array(0);
+    const others = found[row]?.[step] ?? new Float32Array(0);
     let sum = 0;
     for (const [id, logit] of logits.entries()) {
-      const difference = logit - (other[id] ?? Number.NaN);
+      const difference = logit - (others[id] ?? Number.NaN);
       largest = Math.max(largest, Math.abs(difference));
       sum += difference ** 2;
     }
     steps++;
-    same += Number(highest(logits) === highest(other));
+    same += Number(highest(logits) === highest(others));
     squares += sum / logits.length;
     spread += deviation(logits);
   }
 }
-console.log(`${prompts.length} dialogues, ${steps} steps of ${basename(path)}`);
+console.log(`${prompts.length} dialogues, ${steps} steps of ${basename(path)} in ${precision}`);
 console.log(`largest difference of a logit: ${largest.toFixed(3)}`);
 console.log(`root mean square: ${Math.sqrt(squares / steps).toFixed(4)}`);
 console.log(`standard deviation of a step's logits: ${(spread / steps).toFixed(3)}`);
