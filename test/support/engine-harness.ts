@@ -20,6 +20,8 @@ export interface Asked {
   readonly logprobs?: boolean;
   readonly adapters?: readonly WeightedAdapter[];
   readonly priority?: RequestPriority;
+  /** Default: true. */
+  readonly stream?: boolean;
 }
 
 /** Loads the model of folder `name` below `parent`. */
@@ -77,10 +79,10 @@ export class EngineHarness {
   }
 
   submit({ id, promptTokenIds, options = {}, badWordsIds = [], logprobs = true, ...asked }: Asked): void {
-    const { adapters = [], priority = 'interactive' } = asked;
+    const { adapters = [], priority = 'interactive', stream = true } = asked;
     const context = { defaults: {}, badWordsIds, drawSeed: () => 1, maxRows: 64, logprobs };
     const params = parseSamplingParams(options, context);
-    this.engine.submit({ id, promptTokenIds, params, stream: true, adapters, priority });
+    this.engine.submit({ id, promptTokenIds, params, stream, adapters, priority });
   }
 
   /** Runs until nothing is left to do; rejects with what failed, unless that is what is looked for. */
