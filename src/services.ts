@@ -40,8 +40,8 @@ export interface ServiceHooks {
   readonly runTraining?: TrainingRunner;
 }
 
-/** Source tokens encoded between two steps of a running batch: about a tenth of a second of a small model. */
-const PREFILL_TOKENS = 512;
+/** Prompt tokens read between two runs of a running batch: about a tenth of a second of a small model on a processor. */
+const PREFILL_TOKENS: Readonly<Record<Device, number>> = { cpu: 512, cuda: 16_384 };
 /** Steps after which a request gives way to waiting ones: longer than almost every summary. */
 const TIME_SLICE_STEPS = 512;
 /** Between two lines of the log on what comes from the hub. */
@@ -156,7 +156,7 @@ function createModels(
     directories: modelDirectories(config),
     threadCount: config.threadCount,
     maxInputTokens,
-    scheduler: { maxRows, prefillTokens: PREFILL_TOKENS, timeSliceSteps: TIME_SLICE_STEPS },
+    scheduler: { maxRows, prefillTokens: PREFILL_TOKENS[io.device], timeSliceSteps: TIME_SLICE_STEPS },
     engine: { limits: { maxPending: maxQueue, requestTimeoutMs }, ...engineHooks },
     onProgress: (model, stage, share) => log.info({ model, stage, share: Number(share.toFixed(2)) }, 'loading'),
     onLoaded: (model, { kernels, memoryBytes }) => log.info({ model, weights: kernels, memoryBytes }, 'loaded'),

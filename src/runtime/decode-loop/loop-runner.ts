@@ -11,15 +11,18 @@ import { type LoopFeeds, loopFeeds } from './loop-feeds.ts';
 import { LoopHeads } from './loop-heads.ts';
 import { loopRows } from './loop-rows.ts';
 
-/** Steps of a run at most: what joins or is cancelled waits for its end. */
-const MOST_STEPS = 64;
+/**
+ * What joins or is cancelled waits for the end of a run, which is short where it can be. Between two runs the cache of
+ * every row goes over the bus: the more rows, the longer the runs.
+ */
+const STEPS_OF_A_ROW = 4;
+const [LEAST_STEPS, MOST_STEPS] = [32, 128];
 /** Bytes of whole rows of logits that a run may report; fewer steps are made for them. */
 const MOST_LOGIT_BYTES = 2 ** 26;
 
 const REPORTS = ['tokens', 'parents', 'log_sum_exp', 'top_logits', 'top_ids', 'new_cache'];
 
 export abstract class LoopRunner extends AdaptingRunner {
-  readonly mostSteps = MOST_STEPS;
   private readonly heads: LoopHeads;
 
   constructor(
@@ -29,6 +32,10 @@ export abstract class LoopRunner extends AdaptingRunner {
     const heads = new LoopHeads(config, parts.memory.headBytes);
     super(config, { ...parts, others: [...parts.others, heads] });
     this.heads = heads;
+  }
+
+  mostSteps(rowCount: number): number {
+    return Math.min(MOST_STEPS, Math.max(LEAST_STEPS, STEPS_OF_A_ROW * rowCount));
   }
 
   async decode(plan: StepPlan, caches: StepCaches): Promise<DecodedSteps> {

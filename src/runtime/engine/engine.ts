@@ -129,7 +129,8 @@ export class Engine {
     const rows = { singles: singles.requests, groups: groups.requests };
     const requests = [...rows.singles, ...rows.groups];
     const isAwaited = this.scheduler.waitingCount > 0 || this.prefilling.size > 0;
-    const stepCount = stepsOfRun(requests, { most: this.runner.mostSteps, isAwaited });
+    const rowCount = requests.reduce((sum, { paths }) => sum + paths.rowCount, 0);
+    const stepCount = stepsOfRun(requests, { most: this.runner.mostSteps(rowCount), isAwaited });
     return planStep({ number: this.stepNumber, stepCount, ...rows });
   }
 
@@ -196,19 +197,24 @@ export class Engine {
    */
   private async prefill(): Promise<void> {
     for (let tokens = 0; ; ) {
-      const next = this.nextInTurn();
-      const { nextTokenCount = 0 } = next?.prefill ?? {};
-      if (next === undefined || (tokens > 0 && tokens + nextTokenCount > this.options.prefillTokens)) return;
-      tokens += nextTokenCount;
-      await this.read(next);
+      const together = new Set<ScheduledRequest>();
+      while (together.size < this.runner.promptsAtOnce) {
+        const next = this.nextInTurn(together);
+        const { nextTokenCount = 0 } = next?.prefill ?? {};
+        if (next === undefined || (tokens > 0 && tokens + nextTokenCount > this.options.prefillTokens)) break;
+        tokens += nextTokenCount;
+        together.add(next);
+      }
+      if (together.size === 0) return;
+      await Promise.all([...together].map((request) => this.read(request)));
       // whoever is not done goes behind the others
-      if (this.prefilling.delete(next)) this.prefilling.add(next);
+      for (const request of together) if (this.prefilling.delete(request)) this.prefilling.add(request);
     }
   }
 
-  /** Whose prompts are read, in turn: interactive requests before background ones, which have every so many-th piece. */
-  private nextInTurn(): ScheduledRequest | undefined {
-    const requests = [...this.prefilling];
+  /** Whose prompts are read, in turn, beside those of `taken`: interactive requests before background ones, which have every so many-th piece. */
+  private nextInTurn(taken: ReadonlySet<ScheduledRequest>): ScheduledRequest | undefined {
+    const requests = [...this.prefilling].filter((one) => !taken.has(one));
     const background = requests.find(isBackground);
     const interactive = requests.find((one) => !isBackground(one));
     if (background === undefined || interactive === undefined) return interactive ?? background;

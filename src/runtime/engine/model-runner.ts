@@ -53,8 +53,8 @@ export interface StepCaches {
 export interface ModelRunner {
   readonly eosTokenIds: readonly number[];
   readonly vocabularySize: number;
-  /** Steps that one run of the decoder makes at most. */
-  readonly mostSteps: number;
+  /** Prompts whose next pieces it reads best together. */
+  readonly promptsAtOnce: number;
   /** Bytes of the copies of adapters that are kept; address space that nothing was written to included. */
   readonly adapterBytes: number;
   createCache(): KvCache;
@@ -69,6 +69,8 @@ export interface ModelRunner {
    * `running`. Requests may run without it: then the step that first needs it does all.
    */
   prepare(adapters: AdapterCombination, running: readonly AdapterCombination[]): Preparation;
+  /** Steps that a run of the decoder over so many rows makes at most. */
+  mostSteps(rowCount: number): number;
   startOf(promptTokenIds: readonly number[]): DecodingStart;
   /** Reads a prompt before its first step, piece by piece: cut alike whoever runs beside it. */
   prefill(tokenIds: readonly number[], adapters: AdapterCombination): Prefill;

@@ -63,7 +63,8 @@ export abstract class AdaptingRunner implements ModelRunner {
     this.rowFactors = new UnitStack(adapting.decoder.adapted, adapting.memory.stackBytes);
   }
 
-  abstract readonly mostSteps: number;
+  readonly promptsAtOnce: number = 1;
+  abstract mostSteps(rowCount: number): number;
   abstract startOf(promptTokenIds: readonly number[]): DecodingStart;
   abstract prefill(tokenIds: readonly number[], adapters: AdapterCombination): Prefill;
   abstract decode(plan: StepPlan, caches: StepCaches): Promise<DecodedSteps>;

@@ -74,7 +74,6 @@ class DecodedStep implements DecodedSteps {
 }
 
 export abstract class BatchRunner extends AdaptingRunner {
-  readonly mostSteps = 1;
   protected readonly table: EmbeddingTable;
 
   constructor(
@@ -85,6 +84,10 @@ export abstract class BatchRunner extends AdaptingRunner {
     const others = parts.heads === undefined ? [] : [parts.heads];
     super(model, { ...parts, cache: shape, runFactors: shape.runFactors, others });
     this.table = parts.table;
+  }
+
+  mostSteps(): number {
+    return 1;
   }
 
   /** Runs the decoder over rows; `feeds` are the inputs that are the family's own. */

@@ -44,14 +44,29 @@ export class SourceEncoder {
   }
 
   async encode(tokenIds: readonly number[], adapters: AdapterCombination): Promise<SourceCache> {
-    const outputs = await this.run(tokenIds, adapters, this.outputs.flat());
+    const outputs = await this.run([tokenIds], adapters, this.outputs.flat());
     const parts = this.outputs.map((names) => names.map((name) => outputs.cached(name)));
     return { length: padded(tokenIds.length), parts };
   }
 
+  /** The states of several sources, each as what is kept of it (`stateCache`). */
+  async encodeTogether(
+    sources: readonly (readonly number[])[],
+    adapters: AdapterCombination,
+  ): Promise<readonly SourceCache[]> {
+    const outputs = await this.run(sources, adapters, ['states']);
+    const states = outputs.floats('states');
+    const stride = states.length / sources.length;
+    return sources.map((tokenIds, source) => {
+      const length = padded(tokenIds.length);
+      const start = source * stride;
+      return { length, parts: [[states.subarray(start, start + length * this.config.hiddenSize)]] };
+    });
+  }
+
   /** [tokens, d], of the model as it is. */
   async states(tokenIds: readonly number[]): Promise<Float32Array> {
-    const outputs = await this.run(tokenIds, AdapterCombination.none, ['states']);
+    const outputs = await this.run([tokenIds], AdapterCombination.none, ['states']);
     return outputs.floats('states').slice(0, tokenIds.length * this.config.hiddenSize);
   }
 
@@ -60,20 +75,26 @@ export class SourceEncoder {
   }
 
   private async run(
-    tokenIds: readonly number[],
+    sources: readonly (readonly number[])[],
     adapters: AdapterCombination,
     outputNames: readonly string[],
   ): Promise<SessionOutputs> {
     const { encoder, table } = this.parts;
+    const { hiddenSize } = this.config;
     this.factors.evict(new Set([adapters]));
-    const length = padded(tokenIds.length);
-    const mask = new Float32Array(length).fill(Number.NEGATIVE_INFINITY).fill(0, 0, tokenIds.length);
+    const length = padded(Math.max(...sources.map((tokenIds) => tokenIds.length)));
+    const embeddings = new Float32Array(sources.length * length * hiddenSize);
+    const mask = new Float32Array(sources.length * length).fill(Number.NEGATIVE_INFINITY);
+    for (const [source, tokenIds] of sources.entries()) {
+      embeddings.set(table.rows(tokenIds), source * length * hiddenSize);
+      mask.fill(0, source * length, source * length + tokenIds.length);
+    }
     return encoder.session.run(
       {
         ...this.factors.of(adapters),
-        source_embeddings: floatTensor(table.rows(tokenIds, length), [1, length, this.config.hiddenSize]),
+        source_embeddings: floatTensor(embeddings, [sources.length, length, hiddenSize]),
         relative_buckets: intTensor(this.bucketsOf(length), [length, length]),
-        source_mask: floatTensor(mask, [1, 1, 1, length]),
+        source_mask: floatTensor(mask, [sources.length, 1, 1, length]),
         [ROW_ZEROS]: rowZeros(length),
       },
       outputNames,

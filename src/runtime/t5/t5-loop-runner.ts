@@ -11,6 +11,7 @@ import type { AdaptableSession } from '../models/adapting-runner.ts';
 import type { EmbeddingTable } from '../models/embedding-table.ts';
 import type { T5Config } from '../models/model-config.ts';
 import { longTensor } from '../tensor.ts';
+import { SOURCES_AT_ONCE, SourceBatches } from './source-batches.ts';
 import { SourceEncoder } from './source-encoder.ts';
 
 export interface T5LoopRunnerParts {
@@ -23,7 +24,9 @@ export interface T5LoopRunnerParts {
 }
 
 export class T5LoopRunner extends LoopRunner {
+  override readonly promptsAtOnce = SOURCES_AT_ONCE;
   private readonly encoder: SourceEncoder;
+  private readonly batches: SourceBatches;
   private readonly table: EmbeddingTable;
 
   constructor(
@@ -35,6 +38,7 @@ export class T5LoopRunner extends LoopRunner {
     const cache = { layerCount: t5.decoderLayerCount, heads: t5, source };
     super(t5, { ...parts, cache, runFactors: encoder.factors, others: [] });
     this.encoder = encoder;
+    this.batches = new SourceBatches(encoder);
     this.table = parts.table;
   }
 
@@ -45,7 +49,7 @@ export class T5LoopRunner extends LoopRunner {
 
   prefill(tokenIds: readonly number[], adapters: AdapterCombination): Prefill {
     // the encoder sees the whole source at once
-    return { nextTokenCount: tokenIds.length, advance: () => this.encoder.encode(tokenIds, adapters) };
+    return { nextTokenCount: tokenIds.length, advance: () => this.batches.encode(tokenIds, adapters) };
   }
 
   async embed(tokenIds: readonly number[], layer: EmbeddingLayer): Promise<Float32Array> {
