@@ -38,6 +38,11 @@ export function longTensor(values: readonly number[], dims: readonly number[] = 
   return { data: BigInt64Array.from(values, BigInt), dims };
 }
 
+/** What `GraphBuilder.count` is fed: a tensor of that length. */
+export function countTensor(count: number): TensorValue {
+  return { data: new BigInt64Array(count), dims: [count] };
+}
+
 /** The rows of several matrices of one width under each other. */
 export function joinRows(parts: readonly Float32Array[]): Float32Array {
   const [first] = parts;

@@ -28,8 +28,6 @@ interface LoopRows {
   readonly tokens: Value;
   /** int64 [rows, 1]: tokens decoded before it, which is its place in the cache. */
   readonly position: Value;
-  /** int64 [1, C] = 0, 1, … */
-  readonly places: Value;
   /** bool [rows, C]: places of the cache that the row sees. */
   readonly isSeen: Value;
   /** By layer, [rows, KV, C, dk]. */
@@ -41,9 +39,12 @@ export interface LoopModel {
   readonly layerCount: number;
   readonly vocabularySize: number;
   readonly eosTokenIds: readonly number[];
-  /** One token of each row: logits [rows, vocabulary]; by layer, its keys and values [rows, KV·dk]. */
-  readonly step: (rows: LoopRows) => { readonly logits: Value; readonly fresh: readonly KeysAndValues[] };
+  /** Adds what turns have in common. `places`: of a row's cache, int64 [1, C] = 0, 1, … */
+  readonly prepare: (places: Value) => LoopStep;
 }
+
+/** One token of each row: logits [rows, vocabulary]; by layer, its keys and values [rows, KV·dk]. */
+export type LoopStep = (rows: LoopRows) => { readonly logits: Value; readonly fresh: readonly KeysAndValues[] };
 
 /** What is carried from turn to turn, in this order; then the caches, keys and values of each layer. */
 const CARRIED = [
@@ -55,7 +56,7 @@ const CARRIED = [
 ] as const;
 
 /** What each turn gives: the graph's outputs, with the steps as their first axis. */
-function loopReports({ vocabularySize, heads, layerCount }: Omit<LoopModel, 'step'>) {
+function loopReports({ vocabularySize, heads, layerCount }: Omit<LoopModel, 'prepare'>) {
   const { headCount, headSize, keyValueHeadCount = headCount } = heads;
   return [
     { name: 'tokens', type: 'int32', dims: ['rows', 1] },
@@ -73,12 +74,12 @@ function loopReports({ vocabularySize, heads, layerCount }: Omit<LoopModel, 'ste
  * Declares the graph's inputs, apart from those of the family, and its outputs (`loopReports`), each [steps, …].
  * Inputs: step_count int64 [1]; input_tokens int64 [rows, 1]; positions int64 [rows, 1]; cache_places int64 [1, C];
  * beam_scores float32 [rows, 1]; steps_left int64 [rows, 1]; own_rows int64 [rows, 1] = 0, 1, …; is_beam float32 [rows, 1];
- * has_beams, normalized int64 [1]; top_count, list_count int64 [1]; whole_rows int32 [n]; and those of row-caches.ts,
- * score-edits.ts and token-choice.ts.
+ * whole_rows int32 [n]; has_beams, normalized and top_count, by their length (`GraphBuilder.count`); and those of
+ * row-caches.ts, score-edits.ts and token-choice.ts.
  */
 export function declareDecodeLoop(graph: GraphBuilder, model: LoopModel): void {
   const column = (name: string, type: 'int64' | 'float32'): Value => graph.input(name, type, ['rows', 1]);
-  const flag = (name: string): Value => graph.node('Cast', [graph.input(name, 'int64', [1])], { to: BOOL });
+  const flag = (name: string): Value => graph.node('Cast', [graph.count(name)], { to: BOOL });
   const inputs = {
     stepCount: graph.input('step_count', 'int64', [1]),
     tokens: column('input_tokens', 'int64'),
@@ -89,13 +90,13 @@ export function declareDecodeLoop(graph: GraphBuilder, model: LoopModel): void {
     ownRows: column('own_rows', 'int64'),
     isBeam: column('is_beam', 'float32'),
     isNormalized: flag('normalized'),
-    topCount: graph.input('top_count', 'int64', [1]),
-    listCount: graph.input('list_count', 'int64', [1]),
+    topCount: graph.count('top_count'),
     wholeRows: graph.input('whole_rows', 'int32', ['whole_rows']),
   };
   const hasBeams = flag('has_beams');
   const parts = {
     inputs,
+    step: model.prepare(inputs.places),
     caches: gatherRowCaches(graph, model),
     edits: new ScoreEdits(graph, model.vocabularySize, model.eosTokenIds),
     independent: new IndependentChoice(graph),
@@ -126,11 +127,11 @@ interface LoopParts {
       | 'isBeam'
       | 'isNormalized'
       | 'topCount'
-      | 'listCount'
       | 'wholeRows',
       Value
     >
   >;
+  readonly step: LoopStep;
   readonly caches: readonly KeysAndValues[];
   readonly edits: ScoreEdits;
   readonly independent: IndependentChoice;
@@ -171,16 +172,15 @@ class DecodeLoop {
 
   private turn(iteration: Value, [tokens, alive, scores, history, repeats, ...cached]: readonly Value[]) {
     const { graph, model, hasBeams } = this;
-    const { inputs, edits, independent, beams } = this.parts;
+    const { inputs, step, edits, independent, beams } = this.parts;
     const position = graph.node('Add', [inputs.positions, iteration]);
     const caches = this.parts.caches.map((_, layer) => ({
       keys: cached[2 * layer] as Value,
       values: cached[2 * layer + 1] as Value,
     }));
-    const { logits, fresh } = model.step({
+    const { logits, fresh } = step({
       tokens: graph.node('Reshape', [tokens as Value, graph.integers(-1)]),
       position,
-      places: inputs.places,
       isSeen: graph.node('Less', [inputs.places, position]),
       caches,
     });
@@ -190,7 +190,7 @@ class DecodeLoop {
     // beams are searched by log-probabilities
     const scored = hasBeams ? graph.node('Sub', [logits, graph.node('Mul', [logSumExp, inputs.isBeam])]) : logits;
     const edited = edits.edit(scored, before, iteration);
-    const best = highest(graph, edited, inputs.listCount);
+    const best = highest(graph, edited, independent.listCount);
     const own = { tokens: independent.choose(best, iteration), parents: inputs.ownRows, scores: scores as Value };
     const guess: Guess = hasBeams ? beams.choose(best, edits.ends(best.ids), own) : own;
     const grown = edits.grown(this.ofParents(before, guess), guess.tokens, iteration);

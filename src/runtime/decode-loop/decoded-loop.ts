@@ -27,15 +27,18 @@ export class DecodedLoop implements DecodedSteps {
 
   scores(step: number, row: number, needs: RowNeeds): RowScores | undefined {
     if (step >= this.stepCount) return undefined;
-    const topIds = this.part(this.outputs.ints('top_ids'), step, row);
+    const top = inOrder(
+      this.part(this.outputs.ints('top_ids'), step, row),
+      this.part(this.outputs.floats('top_logits'), step, row),
+    );
+    const { topIds } = top;
     if (topIds.length < Math.min(needs.topCount, this.vocabularySize)) return undefined;
     const askedLogits = this.askedLogits(step, row, needs.askedIds);
     if (askedLogits === undefined) return undefined;
     return {
       // not read then, and the same whoever else asks for it
       logSumExp: needs.orderOnly ? Number.NaN : (this.part(this.outputs.floats('log_sum_exp'), step, row)[0] as number),
-      topIds,
-      topLogits: this.part(this.outputs.floats('top_logits'), step, row),
+      ...top,
       askedLogits,
       logits: needs.allLogits ? this.wholeLogits(step, row) : undefined,
     };
@@ -93,4 +96,22 @@ export class DecodedLoop implements DecodedSteps {
     const start = (step * this.wholeCount + place) * this.vocabularySize;
     return this.outputs.floats('all_logits').subarray(start, start + this.vocabularySize);
   }
+}
+
+/** By falling logit, the lower id first among equals: CUDA's TopK puts equals in an order of its own. */
+function inOrder(
+  ids: Int32Array,
+  logits: Float32Array,
+): { readonly topIds: Int32Array; readonly topLogits: Float32Array } {
+  const isOrdered = ids.every(
+    (id, rank) => rank === 0 || (logits[rank - 1] as number) !== logits[rank] || (ids[rank - 1] as number) < id,
+  );
+  if (isOrdered) return { topIds: ids, topLogits: logits };
+  const ranks = [...ids.keys()].sort(
+    (a, b) => (logits[b] as number) - (logits[a] as number) || (ids[a] as number) - (ids[b] as number),
+  );
+  return {
+    topIds: Int32Array.from(ranks, (rank) => ids[rank] as number),
+    topLogits: Float32Array.from(ranks, (rank) => logits[rank] as number),
+  };
 }

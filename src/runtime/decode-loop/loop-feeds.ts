@@ -1,7 +1,7 @@
 /** What a decode loop is fed of its rows: the inputs of build-decode-loop.ts, score-edits.ts and token-choice.ts. */
 import { uniform } from '../decoding/random.ts';
 import { lengthBucket } from '../engine/kv-cache.ts';
-import { floatTensor, intTensor, longTensor, type TensorValue } from '../tensor.ts';
+import { countTensor, floatTensor, intTensor, longTensor, type TensorValue } from '../tensor.ts';
 import { type LoopRow, madeBy, readsHistory } from './loop-rows.ts';
 
 export type LoopFeeds = Record<string, TensorValue>;
@@ -14,6 +14,8 @@ export interface LoopSizes {
 
 /** top-p where it is off: sums of shares reach 1 only nearly. */
 const ALL_SHARES = 2;
+/** Highest logits that are reported at least: among equals a device may not know the lowest id. */
+const LEAST_REPORTED = 8;
 /** Highest logits that are reported beyond those that the first step needs, where needs grow with the history. */
 const MORE_NEEDED = 8;
 
@@ -50,10 +52,10 @@ export function loopFeeds(rows: readonly LoopRow[], positions: number, sizes: Lo
 function reportFeeds(rows: readonly LoopRow[], { stepCount, vocabularySize }: LoopSizes): LoopFeeds {
   const whole = rows.flatMap(({ needs }, place) => (needs.allLogits ? [place] : []));
   const growth = rows.some(readsHistory) ? stepCount + MORE_NEEDED : 0;
-  const needed = Math.max(2, ...rows.map(({ needs }) => needs.topCount)) + growth;
+  const needed = Math.max(LEAST_REPORTED, ...rows.map(({ needs }) => needs.topCount)) + growth;
   return {
-    normalized: longTensor([Number(rows.some(({ needs }) => !needs.orderOnly))]),
-    top_count: longTensor([Math.min(vocabularySize, needed)]),
+    normalized: countTensor(Number(rows.some(({ needs }) => !needs.orderOnly))),
+    top_count: countTensor(Math.min(vocabularySize, needed)),
     whole_rows: intTensor(Int32Array.from(whole), [whole.length]),
   };
 }
@@ -86,7 +88,7 @@ function editFeeds(rows: readonly LoopRow[], { stepCount, vocabularySize, eosTok
     penalty: floats(rows, ({ params }) => params.repetitionPenalty),
     ngram_size: floats(rows, ({ params }) => params.noRepeatNgramSize),
     banned: longTensor(banned, [banned.length / 2, 2]),
-    edited: longTensor([Number(isEdited)]),
+    edited: countTensor(Number(isEdited)),
   };
 }
 
@@ -118,7 +120,6 @@ function independentFeeds(rows: readonly LoopRow[], sizes: LoopSizes): LoopFeeds
     }
   }
   return {
-    list_count: longTensor([listCount]),
     ranks: counting(listCount),
     temperature: floats(rows, ({ params }) => params.temperature),
     top_k: longs(rows, (row) => Math.min(listCount, listed(row))),
@@ -147,12 +148,11 @@ function beamFeeds(rows: readonly LoopRow[]): LoopFeeds {
     }
   }
   return {
-    has_beams: longTensor([Number(requests.length > 0)]),
+    has_beams: countTensor(Number(requests.length > 0)),
     is_beam: floats(rows, ({ isBeam }) => Number(isBeam)),
     beam_scores: floats(rows, ({ isBeam, running }) => (isBeam ? running.score : 0)),
     beam_rows: longTensor(places, [groupCount, count]),
     beam_bias: floatTensor(bias, [groupCount, count, 1]),
-    beam_count: longTensor([count]),
     row_guesses: longTensor(guesses, [rows.length]),
   };
 }

@@ -9,7 +9,7 @@ import type { AdapterUnits } from '../lora/adapter-units.ts';
 import { CombinationCache } from '../lora/combination-cache.ts';
 import type { AdaptedPart } from '../models/adapting-runner.ts';
 import { BlendedHead } from '../output-head/blended-head.ts';
-import { floatTensor, joinRows, longTensor } from '../tensor.ts';
+import { countTensor, floatTensor, joinRows, longTensor } from '../tensor.ts';
 import type { LoopFeeds } from './loop-feeds.ts';
 
 export interface LoopHeadShape {
@@ -26,7 +26,7 @@ export class ReplacedLogits {
   private readonly hasHeads: Value;
 
   /**
-   * Declares: has_heads int64 [1], 0: all rows have the model's own; replaced_heads [n, v, d], with v the vocabulary where
+   * Declares: has_heads (`GraphBuilder.count`), none: all rows have the model's own; replaced_heads [n, v, d], with v the vocabulary where
    * there are heads; replaced_places int64 [rows, 2] of (head, row); is_replaced int64 [rows, 1]; own_head_share
    * [rows, 1].
    */
@@ -38,7 +38,7 @@ export class ReplacedLogits {
     this.places = graph.input('replaced_places', 'int64', ['rows', 2]);
     this.isReplaced = graph.node('Cast', [graph.input('is_replaced', 'int64', ['rows', 1])], { to: BOOL });
     this.ownShare = graph.input('own_head_share', 'float32', ['rows', 1]);
-    this.hasHeads = graph.node('Cast', [graph.input('has_heads', 'int64', [1])], { to: BOOL });
+    this.hasHeads = graph.node('Cast', [graph.count('has_heads')], { to: BOOL });
   }
 
   /** `own` [rows, vocabulary]: of the model's own head. */
@@ -94,7 +94,7 @@ export class LoopHeads implements AdaptedPart {
     const isAny = heads.length > 0;
     const shares = rows.map((combination) => heads[replacing.indexOf(combination)]?.ownShare ?? 0);
     return {
-      has_heads: longTensor([Number(isAny)]),
+      has_heads: countTensor(Number(isAny)),
       replaced_heads: isAny
         ? floatTensor(joinRows(heads.map((head) => head.whole())), [heads.length, vocabularySize, hiddenSize])
         : floatTensor(new Float32Array(hiddenSize), [1, 1, hiddenSize]),

@@ -32,8 +32,8 @@ export class ScoreEdits {
    * Declares: minimum_left int64 [rows, 1], new tokens that must come before an end token may; history int64 and
    * repeats float32 [rows, L], as RowHistory; history_end int64 [rows, 1], place of a row's last token; history_places
    * int64 [1, L] = 0, 1, …; penalty float32 [rows, 1] (1: none); ngram_size float32 [rows, 1] (0: none); banned int64
-   * [n, 2] of (row, id), one at least, (row, vocabulary) being nobody's; edited int64 [1], 0 where only minimum_left is
-   * needed.
+   * [n, 2] of (row, id), one at least, (row, vocabulary) being nobody's; edited (`GraphBuilder.count`), none where only
+   * minimum_left is needed.
    */
   constructor(
     private readonly graph: GraphBuilder,
@@ -50,7 +50,7 @@ export class ScoreEdits {
     this.penalty = graph.input('penalty', 'float32', ['rows', 1]);
     this.ngramSize = graph.input('ngram_size', 'float32', ['rows', 1]);
     this.bans = graph.input('banned', 'int64', ['ban_count', 2]);
-    this.isEdited = graph.node('Cast', [graph.input('edited', 'int64', [1])], { to: BOOL });
+    this.isEdited = graph.node('Cast', [graph.count('edited')], { to: BOOL });
     const ends = new Uint8Array(vocabularySize);
     for (const id of eosTokenIds) ends[id] = 1;
     this.isEnd = graph.node('Cast', [graph.constant('end_tokens', byteTensor(ends, [1, vocabularySize]))], {
@@ -119,11 +119,11 @@ export class ScoreEdits {
     const nobody = graph.constant('nobody', { data: BigInt64Array.of(BigInt(vocabularySize)), dims: [] });
     const ids = graph.node('Where', [isRepeated, tokens, nobody]);
     const width = graph.integers(vocabularySize + 1);
-    const wide = graph.node('Concat', [graph.node('Shape', [scores], { start: 0, end: 1 }), width], { axis: 0 });
+    const wide = graph.node('Concat', [graph.size(scores, 0), width], { axis: 0 });
     const nothing = graph.node('Expand', [zero, wide]);
     const infinities = graph.node('Expand', [this.negativeInfinity(), graph.node('Shape', [ids])]);
     const byNgrams = graph.node('ScatterElements', [nothing, ids, infinities], { axis: 1 });
-    const banCount = graph.node('Shape', [this.bans], { start: 0, end: 1 });
+    const banCount = graph.size(this.bans, 0);
     const banned = graph.node('Expand', [this.negativeInfinity(), banCount]);
     const all = graph.node('ScatterND', [byNgrams, this.bans, banned]);
     const bias = graph.node('Slice', [all, graph.integers(0), graph.integers(vocabularySize), graph.integers(1)]);

@@ -38,6 +38,8 @@ export class IndependentChoice {
   private readonly minP: Value;
   private readonly draws: Value;
   private readonly ranks: Value;
+  /** K, int64 [1]. */
+  readonly listCount: Value;
 
   constructor(private readonly graph: GraphBuilder) {
     this.temperature = graph.input('temperature', 'float32', ['rows', 1]);
@@ -46,6 +48,7 @@ export class IndependentChoice {
     this.minP = graph.input('min_p', 'float32', ['rows', 1]);
     this.draws = graph.input('draws', 'float32', ['step_count', 'rows']);
     this.ranks = graph.input('ranks', 'int64', [1, 'list_length']);
+    this.listCount = graph.size(this.ranks, 1);
   }
 
   /** int64 [rows, 1]: where the cumulative distribution of what is kept of the best [rows, K] passes the turn's draw. */
@@ -78,7 +81,7 @@ export class IndependentChoice {
 
 /**
  * Beam search, beside rows of others. Declares: beam_rows int64 [g, Q], the rows of each request's beams, the first one
- * where it has fewer; beam_bias float32 [g, Q, 1], -inf for these; beam_count int64 [1] = Q; row_guesses int64 [rows], of each row the
+ * where it has fewer; beam_bias float32 [g, Q, 1], -inf for these; row_guesses int64 [rows], of each row the
  * place of its guess: its own number, or rows + its beam's place in beam_rows.
  */
 export class BeamChoice {
@@ -90,7 +93,7 @@ export class BeamChoice {
   constructor(private readonly graph: GraphBuilder) {
     this.rows = graph.input('beam_rows', 'int64', ['beam_requests', 'beams']);
     this.bias = graph.input('beam_bias', 'float32', ['beam_requests', 'beams', 1]);
-    this.count = graph.input('beam_count', 'int64', [1]);
+    this.count = graph.size(this.rows, 1);
     this.guesses = graph.input('row_guesses', 'int64', ['rows']);
   }
 
@@ -108,7 +111,7 @@ export class BeamChoice {
     const flat = (x: Value): Value => graph.node('Reshape', [x, graph.integers(0, -1)]);
     const together = graph.node('Add', [graph.node('Gather', [running, rows], { axis: 0 }), this.bias]); // [g, Q, K]
     const chosen = highest(graph, flat(together), this.count); // [g, Q]
-    const listLength = graph.node('Shape', [best.ids], { start: 1, end: 2 });
+    const listLength = graph.size(best.ids, 1);
     const beams = graph.node('Div', [chosen.ids, listLength]);
     const parents = graph.node('GatherElements', [rows, beams], { axis: 1 });
     const ids = flat(graph.node('Gather', [best.ids, rows], { axis: 0 }));

@@ -6,11 +6,12 @@
  * The word embeddings are looked up by the caller: the graph and `embed` then share one table.
  */
 import {
+  type DecodeSection,
   DecodeSections,
   decodeSelfAttention,
   keysAndValues,
-  type SectionName,
   type SectionView,
+  sectionWidths,
 } from '../graph/attention.ts';
 import { floatCache } from '../graph/cached-tensors.ts';
 import { GraphBuilder, type Value } from '../graph/graph-builder.ts';
@@ -32,9 +33,9 @@ function layersOf(parts: LayerParts<DecoderOnlyConfig>): DecoderOnlyLayers {
 }
 
 /**
- * Inputs: token_embeddings [r, d]; rotary_places [r, 1] and the tables of rotary.ts; section_sizes [2] (rows that are singles,
- * rows that are in groups; in this order); the sections' own (attention.ts), and NAME.mask, which broadcasts to
- * [g, KV, G·q, source + positions + q], and NAME.widths [3].
+ * Inputs: token_embeddings [r, d]; rotary_places [r, 1] and the tables of rotary.ts; rows that are
+ * singles before rows that are in groups; the sections' own (attention.ts), and NAME.mask, which broadcasts to
+ * [g, KV, G·q, source + positions + q].
  * Outputs: states [r, d]; new_cache [r, layers·2·KV·dk] (keys, then values, of each layer).
  */
 export function buildDecoderOnlyGraph(
@@ -57,7 +58,10 @@ export function buildDecoderOnlyGraph(
     layerCount: config.layerCount,
     source: floatCache('source', config),
   });
-  const views = { singles: declareView(graph, 'singles', config), groups: declareView(graph, 'groups', config) };
+  const views = {
+    singles: declareView(graph, sections.singles, config),
+    groups: declareView(graph, sections.groups, config),
+  };
   const { states, rows } = decodeBlocks(graph, layers, { embeddings, blockCount: config.layerCount }, (block, own) =>
     sections.attend([own.queries, own.keys, own.values], (section, [q, k, v]) =>
       decodeSelfAttention(
@@ -77,13 +81,19 @@ export function buildDecoderOnlyGraph(
 
 function declareView(
   graph: GraphBuilder,
-  name: SectionName,
+  section: DecodeSection,
   { headSize }: DecoderOnlyConfig,
 ): Omit<SectionView, 'cached'> {
+  const { name } = section;
   const dim = (size: string): string => `${name}_${size}`;
+  const cached = [section.sourceCache(0), section.selfCache(0)];
   return {
     bias: graph.input(`${name}.mask`, 'float32', [dim('count'), 1, dim('mask_rows'), dim('mask_width')]),
-    widths: graph.input(`${name}.widths`, 'int64', [3]),
+    widths: sectionWidths(
+      graph,
+      section,
+      cached.map((part) => keysAndValues(part).keys),
+    ),
     scale: headSize ** -0.5,
   };
 }

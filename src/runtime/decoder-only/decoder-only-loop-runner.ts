@@ -53,7 +53,6 @@ export class DecoderOnlyLoopRunner extends LoopRunner {
     const feeds: LoopFeeds = {
       row_sources: rowSources(batch),
       source_mask: sourceMask(batch, ({ sourceLength }) => sourceLength),
-      self_widths: longTensor([batch.sourceLength, batch.positions, 1]),
       prompt_ends: longTensor(ends, [ends.length, 1]),
     };
     if (this.decoderOnly.family === 'llama') {

@@ -1,5 +1,5 @@
 /** A decoder-only model as a loop of steps (decode-loop/), after its prompt has been read. */
-import { declareDecodeLoop, type LoopModel } from '../decode-loop/build-decode-loop.ts';
+import { declareDecodeLoop, type LoopStep } from '../decode-loop/build-decode-loop.ts';
 import { ReplacedLogits } from '../decode-loop/loop-heads.ts';
 import { JoinedSources } from '../decode-loop/row-caches.ts';
 import { decodeSelfAttention, type KeysAndValues, keysAndValues, singlesLayout } from '../graph/attention.ts';
@@ -18,8 +18,7 @@ import { rotaryTables, rotateRows } from './rotary.ts';
 
 /**
  * Inputs beside those of decode-loop/ (build-decode-loop.ts, loop-heads.ts): row_sources int32 [rows], the request of each
- * row among those of both sections; source_mask [rows, 1, 1, s], 0 or -inf; self_widths int64 [3] = (s, C, 1);
- * prompt_ends int64 [rows, 1], the position of the prompt's last token, which is decoded first; and the tables of
+ * row among those of both sections; source_mask [rows, 1, 1, s], 0 or -inf; prompt_ends int64 [rows, 1], the position of the prompt's last token, which is decoded first; and the tables of
  * rotary.ts, from position 0 on.
  */
 export function buildDecoderOnlyLoop(
@@ -35,27 +34,30 @@ export function buildDecoderOnlyLoop(
   const layersAt = layersByPosition(parts);
   const prompts = readPrompts(graph, config);
   const promptMask = graph.input('source_mask', 'float32', ['rows', 1, 1, 'source']);
-  const widths = graph.input('self_widths', 'int64', [3]);
   const promptEnds = graph.input('prompt_ends', 'int64', ['rows', 1]);
   const layout = singlesLayout(graph, config);
   const replaced = new ReplacedLogits(graph, config);
-  const { hiddenSize, vocabularySize, contextLength, eosTokenIds } = config;
+  const { hiddenSize, vocabularySize, layerCount, contextLength, eosTokenIds } = config;
   const scale = config.headSize ** -0.5;
-  const step: LoopModel['step'] = ({ tokens, position, isSeen, caches }) => {
-    // a row that has ended may go on beyond the model's positions: nobody reads what comes of it
-    const place = graph.node('Min', [graph.node('Add', [promptEnds, position]), graph.integers(contextLength - 1)]);
-    const bias = selfBias(graph, promptMask, isSeen);
-    const embeddings = embed(products, graph, parameters, { tokens, place, size: hiddenSize });
-    const stream = { embeddings, blockCount: config.layerCount };
-    const { states, rows } = decodeBlocks(graph, layersAt(place), stream, (block, own) => {
-      const cached = [prompts[block] as KeysAndValues, caches[block] as KeysAndValues];
-      return decodeSelfAttention(graph, { layout }, { bias, widths, cached, scale }, own);
-    });
-    const own = products.product(states, 'head', parameters.head, hiddenSize);
-    const shape = { inSize: hiddenSize, outSize: vocabularySize };
-    return { logits: lora.adapt(HEAD_PATH, states, replaced.replace(states, own), shape), fresh: rows };
+  const prepare = (places: Value): LoopStep => {
+    const lengths = [graph.size(promptMask, 3), graph.size(places, 1), graph.integers(1)];
+    const widths = graph.node('Concat', lengths, { axis: 0 });
+    return ({ tokens, position, isSeen, caches }) => {
+      // a row that has ended may go on beyond the model's positions: nobody reads what comes of it
+      const place = graph.node('Min', [graph.node('Add', [promptEnds, position]), graph.integers(contextLength - 1)]);
+      const bias = selfBias(graph, promptMask, isSeen);
+      const embeddings = embed(products, graph, parameters, { tokens, place, size: hiddenSize });
+      const stream = { embeddings, blockCount: layerCount };
+      const { states, rows } = decodeBlocks(graph, layersAt(place), stream, (block, own) => {
+        const cached = [prompts[block] as KeysAndValues, caches[block] as KeysAndValues];
+        return decodeSelfAttention(graph, { layout }, { bias, widths, cached, scale }, own);
+      });
+      const own = replaced.replace(states, products.product(states, 'head', parameters.head, hiddenSize));
+      const logits = lora.adapt(HEAD_PATH, states, own, { inSize: hiddenSize, outSize: vocabularySize });
+      return { logits, fresh: rows };
+    };
   };
-  declareDecodeLoop(graph, { heads: config, layerCount: config.layerCount, vocabularySize, eosTokenIds, step });
+  declareDecodeLoop(graph, { heads: config, layerCount, vocabularySize, eosTokenIds, prepare });
   return { model: graph.build(), adapted: lora.adapted };
 }
 

@@ -94,7 +94,6 @@ export class DecoderOnlyRunner extends BatchRunner {
     this.feedNothing(feeds, 'singles', 0);
     this.feedNothing(feeds, 'groups', 1);
     feeds['singles.mask'] = floatTensor(new Float32Array(0), [0, 1, 1, 1]);
-    feeds['singles.widths'] = longTensor([0, 0, 1]);
     const { keyValueHeadCount, headSize } = this.config;
     const dims = [1, keyValueHeadCount, past.length, headSize];
     for (const [part, { name }] of floatCache('source', this.config).entries()) {
@@ -109,8 +108,7 @@ export class DecoderOnlyRunner extends BatchRunner {
       mask.fill(MASKED, row * width + seen, (row + 1) * width);
     }
     feeds['groups.mask'] = floatTensor(mask, [1, 1, rows, width]);
-    feeds['groups.widths'] = longTensor([past.length, 0, queries]);
-    const all = { singleCount: 0, groups: [count], adapters: tokenIds.map(() => adapters) };
+    const all = { groups: [count], adapters: tokenIds.map(() => adapters) };
     return this.runRows(feeds, all, outputNames);
   }
 
@@ -168,7 +166,6 @@ function feedSection(
     }
   }
   feeds[`${name}.mask`] = floatTensor(mask, [requests.length, 1, rows, width]);
-  feeds[`${name}.widths`] = longTensor([sourceLength, positions, queries]);
   cache.feed(feeds, name, requests.length);
 }
 

@@ -64,16 +64,14 @@ export function singlesLayout(
   };
 }
 
-/**
- * Inputs: groups.rows [g, q], the row of each query; groups.places [n], the query (of g·q) of each row; where heads
- * share keys, groups.split_shape [5] = (g, KV, G, q, dk) and groups.joined_shape [4] = (g, KV, G·q, dk): no dimension
- * can be told from an empty tensor.
- */
-function groupsLayout(graph: GraphBuilder, shape: HeadShape): SectionLayout {
+/** `rows` [g, q], the row of each query; `places` [n], the query (of g·q) of each row. */
+function groupsLayout(
+  graph: GraphBuilder,
+  shape: HeadShape,
+  { rows: groupRows, places }: { readonly rows: Value; readonly places: Value },
+): SectionLayout {
   const { headCount, headSize, keyValueHeadCount = headCount } = shape;
   const width = headCount * headSize;
-  const groupRows = graph.input('groups.rows', 'int32', ['groups_count', 'groups_queries']);
-  const places = graph.input('groups.places', 'int32', ['groups_row_count']);
   const gather = (rows: Value): Value => graph.node('Gather', [rows, groupRows], { axis: 0 }); // [g, q, …]
   const flatten = (queries: Value): Value =>
     graph.node('Gather', [graph.node('Reshape', [queries, graph.integers(-1, width)]), places], { axis: 0 });
@@ -81,9 +79,13 @@ function groupsLayout(graph: GraphBuilder, shape: HeadShape): SectionLayout {
   if (keyValueHeadCount === headCount) {
     return { queries: keys, keys, toRows: (attended) => flatten(mergeHeads(graph, attended, shape)) };
   }
-  const split = graph.input('groups.split_shape', 'int64', [5]);
-  const joined = graph.input('groups.joined_shape', 'int64', [4]);
   const shared = headCount / keyValueHeadCount;
+  // told in full: no dimension can be told from an empty tensor
+  const [groups, queries] = [graph.size(groupRows, 0), graph.size(groupRows, 1)];
+  const sizes = (...dims: readonly Value[]): Value => graph.node('Concat', dims, { axis: 0 });
+  const split = sizes(groups, graph.integers(keyValueHeadCount, shared), queries, graph.integers(headSize));
+  const joinedQueries = graph.node('Mul', [queries, graph.integers(shared)]);
+  const joined = sizes(groups, graph.integers(keyValueHeadCount), joinedQueries, graph.integers(headSize));
   return {
     keys,
     queries: (rows) => {
@@ -115,6 +117,10 @@ export function keysAndValues([keys, values]: readonly Value[]): KeysAndValues {
 export interface DecodeSection {
   readonly name: SectionName;
   readonly layout: SectionLayout;
+  /** How many rows it has, int64 [1]. */
+  readonly rowCount: Value;
+  /** Of each request, int64 [1]. */
+  readonly queryCount: Value;
   /** Of the tokens decoded so far, as `floatCache` has them. */
   readonly selfCache: (layer: number) => readonly Value[];
   /** Of the source, or of the prompt. */
@@ -128,7 +134,10 @@ export interface SectionShape {
   readonly source: readonly CachedTensor[];
 }
 
-/** Declares the inputs of a section. Names carry the section: `singles.self_keys.0`, `groups.source_keys.3`, … */
+/**
+ * Declares the inputs of a section. Names carry the section: `singles.self_keys.0`, `groups.source_keys.3`, …; groups.rows
+ * [g, q], the row of each query; groups.places [n], the query (of g·q) of each row.
+ */
 function declareSection(
   graph: GraphBuilder,
   name: SectionName,
@@ -147,18 +156,44 @@ function declareSection(
       return found;
     };
   };
+  const selfCache = declare(floatCache('self', heads), 'positions');
+  const sourceCache = declare(source, 'source');
+  if (name === 'singles') {
+    const rowCount = graph.size(keysAndValues(selfCache(0)).keys, 0);
+    return {
+      name,
+      layout: singlesLayout(graph, heads),
+      rowCount,
+      queryCount: graph.integers(1),
+      selfCache,
+      sourceCache,
+    };
+  }
+  const rows = graph.input('groups.rows', 'int32', ['groups_count', 'groups_queries']);
+  const places = graph.input('groups.places', 'int32', ['groups_row_count']);
   return {
     name,
-    layout: name === 'singles' ? singlesLayout(graph, heads) : groupsLayout(graph, heads),
-    selfCache: declare(floatCache('self', heads), 'positions'),
-    sourceCache: declare(source, 'source'),
+    layout: groupsLayout(graph, heads, { rows, places }),
+    rowCount: graph.size(places, 0),
+    queryCount: graph.size(rows, 1),
+    selfCache,
+    sourceCache,
   };
+}
+
+/** SectionView's `widths`, of the keys of each cached part [g, KV, length, dk]. */
+export function sectionWidths(
+  graph: GraphBuilder,
+  { queryCount }: Pick<DecodeSection, 'queryCount'>,
+  cachedKeys: readonly Value[],
+): Value {
+  return graph.node('Concat', [...cachedKeys.map((keys) => graph.size(keys, 2)), queryCount], { axis: 0 });
 }
 
 /** Both sections of a decode step. */
 export class DecodeSections {
-  private readonly singles: DecodeSection;
-  private readonly groups: DecodeSection;
+  readonly singles: DecodeSection;
+  readonly groups: DecodeSection;
   /** [2]: rows that are singles, rows that are in groups; in this order. */
   private readonly sizes: Value;
   /** Whether there are any, [1] each. */
@@ -166,18 +201,16 @@ export class DecodeSections {
   private readonly hasGroups: Value;
   private readonly width: number;
 
-  /** Declares section_sizes and the inputs of both sections. */
+  /** Declares the inputs of both sections. */
   constructor(
     private readonly graph: GraphBuilder,
     shape: SectionShape,
   ) {
-    this.sizes = graph.input('section_sizes', 'int64', [2]);
-    const isThere = graph.node('Cast', [this.sizes], { to: BOOL });
-    const [hasSingles, hasGroups] = graph.nodeWithOutputs('Split', [isThere, graph.integers(1, 1)], { axis: 0 }, 2);
-    this.hasSingles = hasSingles as Value;
-    this.hasGroups = hasGroups as Value;
     this.singles = declareSection(graph, 'singles', shape);
     this.groups = declareSection(graph, 'groups', shape);
+    this.sizes = graph.node('Concat', [this.singles.rowCount, this.groups.rowCount], { axis: 0 });
+    this.hasSingles = graph.node('Cast', [this.singles.rowCount], { to: BOOL });
+    this.hasGroups = graph.node('Cast', [this.groups.rowCount], { to: BOOL });
     this.width = shape.heads.headCount * shape.heads.headSize;
   }
 

@@ -137,6 +137,19 @@ export class GraphBuilder {
     return this.constant(`integers/${values.join(',')}`, longTensor(values));
   }
 
+  /**
+   * The size of an axis, int64 [1]. It stays in the processor's memory, where conditions, counts and sizes are read: a
+   * number in a tensor would come back from a device every time that it is read.
+   */
+  size(x: Value, axis: number): Value {
+    return this.node('Shape', [x], { start: axis, end: axis + 1 });
+  }
+
+  /** A count, or a flag, as `size`: that of an input without content, which is fed so many numbers (`countTensor`). */
+  count(name: string): Value {
+    return this.size(this.input(name, 'int64', [name]), 0);
+  }
+
   /** Adds a node with one output. */
   node(opType: string, inputs: readonly Value[], attributes: Attributes = {}): Value {
     const [output] = this.nodeWithOutputs(opType, inputs, attributes, 1);

@@ -196,7 +196,7 @@ export class SourceLora extends RowLora {
     const { a, b } = this.factorsOf(module, shape);
     const entered = graph.node('Reshape', [this.enter(x), graph.integers(0, -1, inSize)]); // [units, n·s, in]
     const products = graph.node('MatMul', [graph.node('MatMul', [entered, a]), b]);
-    const rowCount = graph.node('Shape', [rows], { start: 1, end: 2 });
+    const rowCount = graph.size(rows, 1);
     const dims = graph.node('Concat', [graph.integers(0), rowCount, graph.integers(-1)], { axis: 0 });
     const byUnit = graph.node('Reshape', [products, dims]); // [units, n, s·out]
     return this.sum(graph.node('GatherND', [byUnit, places]), [-1, outSize]);

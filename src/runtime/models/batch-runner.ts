@@ -8,14 +8,13 @@ import type { CacheShape } from '../engine/kv-cache.ts';
 import type { DecodedSteps, Numbers } from '../engine/model-runner.ts';
 import type { StepPlan } from '../engine/step-plan.ts';
 import { invariant } from '../errors.ts';
-import type { HeadShape } from '../graph/attention.ts';
 import { ROW_ZEROS, rowZeros } from '../graph/quantized-linear.ts';
 import type { AdapterCombination } from '../lora/adapter-combination.ts';
 import type { AdapterMemory } from '../lora/adapter-memory.ts';
 import type { RunFactors } from '../lora/run-factors.ts';
 import type { RowHeads } from '../output-head/row-heads.ts';
 import type { SessionOutputs } from '../session.ts';
-import { intTensor, longTensor, type TensorValue } from '../tensor.ts';
+import { intTensor, type TensorValue } from '../tensor.ts';
 import { type AdaptableSession, AdaptingRunner, adaptersByRow } from './adapting-runner.ts';
 import type { EmbeddingTable } from './embedding-table.ts';
 import type { ModelConfig } from './model-config.ts';
@@ -37,7 +36,6 @@ interface BatchShape extends CacheShape {
 
 /** Rows of a run of the decoder: singles, then those of each group. */
 export interface DecoderRows {
-  readonly singleCount: number;
   /** Rows of each group. */
   readonly groups: readonly number[];
   /** By row. */
@@ -79,7 +77,7 @@ export abstract class BatchRunner extends AdaptingRunner {
   constructor(
     model: ModelConfig,
     private readonly parts: BatchRunnerParts,
-    private readonly shape: BatchShape,
+    shape: BatchShape,
   ) {
     const others = parts.heads === undefined ? [] : [parts.heads];
     super(model, { ...parts, cache: shape, runFactors: shape.runFactors, others });
@@ -96,11 +94,10 @@ export abstract class BatchRunner extends AdaptingRunner {
     rows: DecoderRows,
     outputNames: readonly string[],
   ): Promise<SessionOutputs> {
-    const { singleCount, groups, adapters } = rows;
+    const { groups, adapters } = rows;
     const all: Record<string, TensorValue> = { ...feeds };
-    all.section_sizes = longTensor([singleCount, adapters.length - singleCount]);
     all[ROW_ZEROS] = rowZeros(adapters.length);
-    feedGroups(all, groups, this.shape.heads);
+    feedGroups(all, groups);
     Object.assign(all, this.adapterFeeds(adapters));
     return this.parts.decoder.session.run(all, outputNames);
   }
@@ -110,7 +107,6 @@ export abstract class BatchRunner extends AdaptingRunner {
     const { heads } = this.parts;
     invariant(heads !== undefined, 'rows that are decoded are scored');
     const rows = {
-      singleCount: plan.singles.length,
       groups: plan.groups.map(({ paths }) => paths.rowCount),
       adapters: adaptersByRow(plan),
     };
@@ -126,11 +122,7 @@ export function inputTokens({ singles, groups }: StepPlan): readonly number[] {
 }
 
 /** The inputs of attention.ts that say which rows are whose: rows counted from the first group's first. */
-function feedGroups(
-  feeds: Record<string, TensorValue>,
-  groups: readonly number[],
-  { headCount, headSize, keyValueHeadCount = headCount }: HeadShape,
-): void {
+function feedGroups(feeds: Record<string, TensorValue>, groups: readonly number[]): void {
   const queries = queriesOf(groups);
   const rows = new Int32Array(groups.length * queries);
   const places: number[] = [];
@@ -143,7 +135,4 @@ function feedGroups(
   }
   feeds['groups.rows'] = intTensor(rows, [groups.length, queries]);
   feeds['groups.places'] = intTensor(Int32Array.from(places), [places.length]);
-  const shared = headCount / keyValueHeadCount;
-  feeds['groups.split_shape'] = longTensor([groups.length, keyValueHeadCount, shared, queries, headSize]);
-  feeds['groups.joined_shape'] = longTensor([groups.length, keyValueHeadCount, shared * queries, headSize]);
 }

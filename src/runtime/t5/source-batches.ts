@@ -31,16 +31,22 @@ export class SourceBatches {
     const asked = this.waiting;
     this.waiting = [];
     for (const adapters of new Set(asked.map((one) => one.adapters))) {
-      const together = asked.filter((one) => one.adapters === adapters);
-      try {
-        const sources = await this.encoder.encodeTogether(
-          together.map(({ tokenIds }) => tokenIds),
-          adapters,
-        );
-        for (const [index, source] of sources.entries()) together[index]?.resolve(source);
-      } catch (error) {
-        for (const { reject } of together) reject(error);
-      }
+      const same = asked.filter((one) => one.adapters === adapters);
+      // products of more ranks than a unit has are cut by the number of rows (graph/lora.ts)
+      const runs = adapters.unitCount > 1 ? same.map((one) => [one]) : [same];
+      for (const together of runs) await this.answer(together, adapters);
+    }
+  }
+
+  private async answer(together: readonly Asked[], adapters: AdapterCombination): Promise<void> {
+    try {
+      const sources = await this.encoder.encodeTogether(
+        together.map(({ tokenIds }) => tokenIds),
+        adapters,
+      );
+      for (const [index, source] of sources.entries()) together[index]?.resolve(source);
+    } catch (error) {
+      for (const { reject } of together) reject(error);
     }
   }
 }

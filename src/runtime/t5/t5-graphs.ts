@@ -10,11 +10,12 @@
  */
 import {
   attend,
+  type DecodeSection,
   DecodeSections,
   decodeSelfAttention,
   keysAndValues,
-  type SectionName,
   type SectionView,
+  sectionWidths,
   splitHeads,
 } from '../graph/attention.ts';
 import { type CachedTensor, floatCache, quantizedSourceCache } from '../graph/cached-tensors.ts';
@@ -109,22 +110,23 @@ interface T5Section {
  * Declares the masks of a section. `biasTable` [buckets + 1, H]; its last row is -inf, so that one index says both the
  * distance and what is masked.
  */
-function declareT5Section(graph: GraphBuilder, name: SectionName, biasTable: Value): T5Section {
+function declareT5Section(graph: GraphBuilder, section: DecodeSection, biasTable: Value): T5Section {
+  const { name } = section;
   const dim = (size: string): string => `${name}_${size}`;
   const index = graph.input(`${name}.self_bias_index`, 'int32', [dim('count'), dim('queries'), dim('keys')]);
   const bias = graph.node('Gather', [biasTable, index], { axis: 0 }); // [g, q, keys, H]
   return {
     view: {
       bias: graph.node('Transpose', [bias], { perm: [0, 3, 1, 2] }),
-      widths: graph.input(`${name}.self_widths`, 'int64', [2]),
+      widths: sectionWidths(graph, section, [keysAndValues(section.selfCache(0)).keys]),
     },
     sourceMask: graph.input(`${name}.source_mask`, 'float32', [dim('count'), 1, 1, dim('source')]),
   };
 }
 
 /**
- * Inputs: token_embeddings [r, d]; section_sizes [2] (rows that are singles, rows that are in groups; in this order);
- * the sections' own (attention.ts).
+ * Inputs: token_embeddings [r, d], rows that are singles before rows that are in groups; the sections' own
+ * (attention.ts).
  * Outputs: states [r, d]; new_cache [r, layers·2·H·dk] (keys, then values, of each layer).
  */
 export function buildT5Decoder(
@@ -152,8 +154,8 @@ export function buildT5Decoder(
     source: t5SourceCache(config, isQuantized),
   });
   const views = {
-    singles: declareT5Section(graph, 'singles', table),
-    groups: declareT5Section(graph, 'groups', table),
+    singles: declareT5Section(graph, sections.singles, table),
+    groups: declareT5Section(graph, sections.groups, table),
   };
   const { states, rows } = layers.decode(embeddings, {
     self: (block, { queries, keys, values }) =>

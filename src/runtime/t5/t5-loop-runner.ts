@@ -10,7 +10,6 @@ import type { AdapterMemory } from '../lora/adapter-memory.ts';
 import type { AdaptableSession } from '../models/adapting-runner.ts';
 import type { EmbeddingTable } from '../models/embedding-table.ts';
 import type { T5Config } from '../models/model-config.ts';
-import { longTensor } from '../tensor.ts';
 import { SOURCES_AT_ONCE, SourceBatches } from './source-batches.ts';
 import { SourceEncoder } from './source-encoder.ts';
 
@@ -65,7 +64,6 @@ export class T5LoopRunner extends LoopRunner {
     return {
       row_sources: rowSources(batch),
       source_mask: sourceMask(batch, ({ request }) => request.promptTokenIds.length),
-      self_widths: longTensor([batch.positions, 1]),
     };
   }
 }

@@ -1,5 +1,5 @@
 /** T5's decoder as a loop of steps (decode-loop/), with the encoder's states as what is kept of a source. */
-import { declareDecodeLoop, type LoopModel } from '../decode-loop/build-decode-loop.ts';
+import { declareDecodeLoop, type LoopStep } from '../decode-loop/build-decode-loop.ts';
 import { ReplacedLogits } from '../decode-loop/loop-heads.ts';
 import { JoinedSources } from '../decode-loop/row-caches.ts';
 import { attend, decodeSelfAttention, type KeysAndValues, singlesLayout, splitHeads } from '../graph/attention.ts';
@@ -42,8 +42,8 @@ export function buildT5StateEncoder(
 }
 
 /**
- * Inputs beside those of decode-loop/ (build-decode-loop.ts, loop-heads.ts): row_sources int32 [rows], the request of each row among those of both sections;
- * source_mask [rows, 1, 1, s], 0 or -inf; self_widths int64 [2] = (C, 1).
+ * Inputs beside those of decode-loop/ (build-decode-loop.ts, loop-heads.ts): row_sources int32 [rows], the request of each
+ * row among those of both sections; source_mask [rows, 1, 1, s], 0 or -inf.
  */
 export function buildT5Loop(
   config: T5Config,
@@ -59,29 +59,27 @@ export function buildT5Loop(
   const layers = new T5Layers(graph, config, weights, lora);
   const sources = readSources(graph, config, new T5Layers(graph, config, weights, sourceLora));
   const sourceMask = graph.input('source_mask', 'float32', ['rows', 1, 1, 'source']);
-  const widths = graph.input('self_widths', 'int64', [2]);
   const layout = singlesLayout(graph, config);
   const replaced = new ReplacedLogits(graph, config);
-  const step: LoopModel['step'] = ({ tokens, position, places, isSeen, caches }) => {
-    const bias = selfBias(graph, config, parameters, { position, places, isSeen });
-    const embedded = products.rows(tokens, 'embeddings', parameters.embeddings, config.hiddenSize);
-    const { states, rows } = layers.decode(embedded, {
-      self: (block, own) =>
-        decodeSelfAttention(graph, { layout }, { bias, widths, cached: [caches[block] as KeysAndValues] }, own),
-      cross: (block, queries) => {
-        const { keys, values } = sources[block] as KeysAndValues;
-        return layout.toRows(attend(graph, layout.queries(queries), keys, values, sourceMask));
-      },
-    });
-    const own = products.product(states, 'head', parameters.head, config.hiddenSize);
-    const logits = lora.adapt(HEAD_PATH, states, replaced.replace(states, own), {
-      inSize: config.hiddenSize,
-      outSize: config.vocabularySize,
-    });
-    return { logits, fresh: rows };
+  const { vocabularySize, hiddenSize, eosTokenIds, decoderLayerCount } = config;
+  const prepare = (places: Value): LoopStep => {
+    const widths = graph.node('Concat', [graph.size(places, 1), graph.integers(1)], { axis: 0 });
+    return ({ tokens, position, isSeen, caches }) => {
+      const bias = selfBias(graph, config, parameters, { position, places, isSeen });
+      const { states, rows } = layers.decode(products.rows(tokens, 'embeddings', parameters.embeddings, hiddenSize), {
+        self: (block, own) =>
+          decodeSelfAttention(graph, { layout }, { bias, widths, cached: [caches[block] as KeysAndValues] }, own),
+        cross: (block, queries) => {
+          const { keys, values } = sources[block] as KeysAndValues;
+          return layout.toRows(attend(graph, layout.queries(queries), keys, values, sourceMask));
+        },
+      });
+      const own = replaced.replace(states, products.product(states, 'head', parameters.head, hiddenSize));
+      const logits = lora.adapt(HEAD_PATH, states, own, { inSize: hiddenSize, outSize: vocabularySize });
+      return { logits, fresh: rows };
+    };
   };
-  const { vocabularySize, eosTokenIds, decoderLayerCount } = config;
-  declareDecodeLoop(graph, { heads: config, layerCount: decoderLayerCount, vocabularySize, eosTokenIds, step });
+  declareDecodeLoop(graph, { heads: config, layerCount: decoderLayerCount, vocabularySize, eosTokenIds, prepare });
   return { model: graph.build(), adapted: [...lora.adapted, ...sourceLora.adapted] };
 }
 

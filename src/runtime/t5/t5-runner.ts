@@ -10,7 +10,7 @@ import type { AdapterCombination } from '../lora/adapter-combination.ts';
 import type { AdaptableSession } from '../models/adapting-runner.ts';
 import { BatchRunner, type BatchRunnerParts, inputTokens, queriesOf } from '../models/batch-runner.ts';
 import type { T5Config } from '../models/model-config.ts';
-import { floatTensor, intTensor, longTensor, type TensorValue } from '../tensor.ts';
+import { floatTensor, intTensor, type TensorValue } from '../tensor.ts';
 import { decoderBuckets } from './relative-buckets.ts';
 import { SourceEncoder } from './source-encoder.ts';
 import { t5SourceCache } from './t5-graphs.ts';
@@ -93,7 +93,6 @@ export class T5Runner extends BatchRunner {
       }
     }
     feeds[`${name}.self_bias_index`] = intTensor(index, [requests.length, queries, width]);
-    feeds[`${name}.self_widths`] = longTensor([positions, queries]);
     feeds[`${name}.source_mask`] = floatTensor(mask, [requests.length, 1, 1, sourceLength]);
     cache.feed(feeds, name, requests.length);
   }

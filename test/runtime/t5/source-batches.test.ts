@@ -23,7 +23,7 @@ test('sources of many lengths, together and alone: the same bits', async (t) => 
 });
 
 test('one run for those of the same adapters; a run that fails is theirs alone', async () => {
-  const [own, others] = [{}, {}] as AdapterCombination[];
+  const [own, others, wide] = [{ unitCount: 1 }, { unitCount: 1 }, { unitCount: 2 }] as AdapterCombination[];
   const runs: number[] = [];
   const encoder = {
     encodeTogether: async (sources: readonly (readonly number[])[], adapters: AdapterCombination) => {
@@ -37,11 +37,14 @@ test('one run for those of the same adapters; a run that fails is theirs alone',
     batches.encode([1], own as AdapterCombination),
     batches.encode([2], others as AdapterCombination),
     batches.encode([3], own as AdapterCombination),
+    // of more ranks than a unit has
+    batches.encode([4], wide as AdapterCombination),
+    batches.encode([5], wide as AdapterCombination),
   ];
   const ends = await Promise.allSettled(asked);
   assert.deepEqual(
     ends.map((end) => (end.status === 'fulfilled' ? end.value.length : String(end.reason))),
-    [1, 'Error: no', 3],
+    [1, 'Error: no', 3, 4, 5],
   );
-  assert.deepEqual(runs, [2, 1]);
+  assert.deepEqual(runs, [2, 1, 1, 1]);
 });
