@@ -130,8 +130,15 @@ async function answer(served: Served, request: ProtocolRequest): Promise<object>
   if (named.some((name) => !served.known.has(name))) return { id: request.id, unsupported: 'adapters' };
   const start = performance.now();
   const { rows, ...options } = asked(request);
-  const result = await run(served, rows, { ...options, stream: request.firstToken === true });
-  return { id: request.id, seconds: secondsSince(start), ...result };
+  try {
+    const result = await run(served, rows, { ...options, stream: request.firstToken === true });
+    return { id: request.id, seconds: secondsSince(start), ...result };
+  } catch (error) {
+    // out of a device's memory, as a rule: fewer rows may do
+    console.error(error);
+    const message = error instanceof Error ? error.message : String(error);
+    return { id: request.id, unsupported: message.slice(0, MOST_REASON) };
+  }
 }
 
 function asked(request: ProtocolRequest): Omit<RunOptions, 'stream'> & { readonly rows: readonly AskedRow[] } {
@@ -141,6 +148,8 @@ function asked(request: ProtocolRequest): Omit<RunOptions, 'stream'> & { readonl
   return { rows, beams, maxRows: rows.length * beams };
 }
 
+/** Characters of what is said of a request that failed; stderr has all. */
+const MOST_REASON = 200;
 /** Bound on ranks that the server has by default. */
 const MAX_RANK = 256;
 

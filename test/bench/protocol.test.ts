@@ -60,6 +60,16 @@ test('the time to the first token is said where it is asked for, and the tokens 
   assert.deepEqual(streamed?.tokens, plain?.tokens);
 });
 
+test('a request that fails is answered with why, and the next one is served', async (t) => {
+  const folder = await tinyFolder(t);
+  const wrong = { ...REQUEST, sourceIds: [[5, 6_000_000, 1]] };
+  const [, failed, next] = await ask(folder, ['--decode-loop'], [wrong, REQUEST]);
+  assert.equal(failed?.id, 0);
+  assert.match(String(failed?.unsupported), /./);
+  assert.equal(next?.id, 1);
+  assert.equal(next?.unsupported, undefined);
+});
+
 test('what it cannot do is refused before a model is read', async () => {
   const refusals = [
     { args: ['--device', 'tpu', 'nowhere'], message: /--device cpu\|cuda/ },
