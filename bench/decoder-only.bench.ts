@@ -5,18 +5,11 @@
  * MODEL: a Hugging Face folder; ONNX: a folder with onnx/model.onnx, which optimum 0.1.0 made of it (text-generation-with-
  * past, fp32); PACKAGES: where @huggingface/transformers is installed.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
 import { availableParallelism, cpus, loadavg } from 'node:os';
-import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { SeededRandom } from '../src/bench/seeded-random.ts';
+import { type Answer, ProtocolProcess } from './protocol-process.ts';
 import { median, rangeOf } from './rounds.ts';
-
-interface Answer {
-  readonly id: number;
-  readonly seconds: number;
-  readonly tokens: readonly (readonly number[])[];
-}
 
 interface Row {
   readonly sourceIds: readonly number[];
@@ -30,42 +23,9 @@ const RAGGED_ROWS = 16;
 /** Ids of ordinary words in every vocabulary that is served. */
 const [FIRST_ID, LAST_ID] = [1000, 20_000];
 
-/** A process that speaks the protocol. */
-class System {
-  private readonly lines: AsyncIterator<string>;
-
-  private constructor(
-    readonly name: string,
-    private readonly child: ChildProcess,
-  ) {
-    if (child.stdout === null) throw new Error('expected a pipe');
-    this.lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-  }
-
-  static async start(name: string, args: readonly string[]): Promise<System> {
-    const environment = { ...process.env, GISTQL_THREADS: '2' };
-    const child = spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'ignore'], env: environment });
-    const system = new System(name, child);
-    await system.next();
-    return system;
-  }
-
-  async ask(request: object): Promise<Answer> {
-    this.child.stdin?.write(`${JSON.stringify(request)}\n`);
-    return (await this.next()) as Answer;
-  }
-
-  stop(): void {
-    this.child.stdin?.end(`${JSON.stringify({ quit: true })}\n`);
-  }
-
-  private async next(): Promise<unknown> {
-    for (;;) {
-      const { done, value } = await this.lines.next();
-      if (done === true) throw new Error(`${this.name} ended`);
-      if (value.startsWith('{')) return JSON.parse(value);
-    }
-  }
+async function startSystem(name: string, args: readonly string[]): Promise<ProtocolProcess> {
+  const options = { command: [process.execPath, ...args], environment: { GISTQL_THREADS: '2' } };
+  return (await ProtocolProcess.start(name, options)).process;
 }
 
 const random = new SeededRandom(1);
@@ -117,14 +77,14 @@ if (modelFolder === undefined || onnxFolder === undefined || packages === undefi
   throw new Error('expected MODEL ONNX PACKAGES [ROUNDS]');
 }
 const path = (file: string): string => fileURLToPath(new URL(file, import.meta.url));
-const ours = await System.start('GistQL', [path('../dist/cli.js'), 'bench', '--protocol', modelFolder]);
-const theirs = await System.start('transformers.js', [path('transformers-js-peer.mjs'), onnxFolder, packages]);
+const ours = await startSystem('GistQL', [path('../dist/cli.js'), 'bench', '--protocol', modelFolder]);
+const theirs = await startSystem('transformers.js', [path('transformers-js-peer.mjs'), onnxFolder, packages]);
 console.log({ processor: cpus()[0]?.model, processors: availableParallelism(), node: process.versions.node });
 const results = new Map<string, { ours: number[]; theirs: number[]; ratios: number[]; equal: number[] }>();
 for (let round = 0; round <= Number(rounds); round++) {
   for (const [name, { request, tokenCount }] of workloads()) {
     const order = round % 2 === 0 ? [ours, theirs] : [theirs, ours];
-    const answers = new Map<System, Answer>();
+    const answers = new Map<ProtocolProcess, Answer>();
     for (const system of order) answers.set(system, await system.ask({ id: round, ...request }));
     const [mine, peer] = [answers.get(ours), answers.get(theirs)] as [Answer, Answer];
     if (round === 0) continue;

@@ -8,6 +8,7 @@ import { runDoctorCommand } from './commands/doctor-command.ts';
 import { runEvaluateCommand } from './commands/evaluate-command.ts';
 import { runFinetuneCommand } from './commands/finetune-command.ts';
 import { runPullCommand } from './commands/pull-command.ts';
+import type { Device, Precision } from './runtime/models/served-model.ts';
 import { serve } from './serve.ts';
 import { readVersion } from './version.ts';
 
@@ -16,12 +17,19 @@ gistql evaluate --dataset NAME --variant SPEC … measures variants on a dataset
 gistql finetune --dataset NAME --output ID …    trains an adapter or a model; gistql finetune --help says more
 gistql pull hub:OWNER/NAME                     fetches a model, adapter or dataset; gistql pull --help says more
 gistql doctor                                 says what this machine is and how fast it multiplies
-gistql bench --protocol [--threads N] [--precision fp32|int8] [--adapters FOLDER] MODEL
-                                              answers benchmark requests on stdin
+gistql bench --protocol [--threads N] [--device cpu|cuda] [--precision fp32|int8|fp16] [--decode-loop]
+    [--adapters FOLDER] MODEL                 answers benchmark requests on stdin; --decode-loop: as CUDA decodes
 gistql bench --load [--minutes 10] [--in-flight 32] [--seed 1] [MODEL]
                                               holds a server under load; MODEL: embedded:NAME or dir:NAME
 gistql bench --swap [--rounds 300] [--seed 1] [--adapters FOLDER] [MODEL]
                                               measures what a swap to another adapter of FOLDER costs`;
+
+const devices: readonly Device[] = ['cpu', 'cuda'];
+const precisions: readonly Precision[] = ['fp32', 'int8', 'fp16'];
+
+function isOneOf<T extends string>(known: readonly T[], text: string): text is T {
+  return (known as readonly string[]).includes(text);
+}
 
 async function main(): Promise<void> {
   const [name, ...rest] = process.argv.slice(2);
@@ -33,7 +41,9 @@ async function main(): Promise<void> {
     allowPositionals: true,
     options: {
       protocol: { type: 'boolean', default: false },
+      device: { type: 'string', default: 'cpu' },
       precision: { type: 'string', default: 'fp32' },
+      'decode-loop': { type: 'boolean', default: false },
       threads: { type: 'string', default: '2' },
       adapters: { type: 'string' },
       load: { type: 'boolean', default: false },
@@ -54,18 +64,21 @@ async function main(): Promise<void> {
     return runSwapCommand({ rounds, seed, modelSource: folder, adaptersFolder });
   }
   if (command === 'serve') return serve();
-  const { precision } = values;
+  const { device, precision } = values;
   if (
     command === 'bench' &&
     values.protocol &&
     folder !== undefined &&
-    (precision === 'fp32' || precision === 'int8')
+    isOneOf(devices, device) &&
+    isOneOf(precisions, precision)
   ) {
     return serveBenchProtocol({
       modelFolder: folder,
       adaptersFolder: values.adapters,
       threadCount: Number(values.threads),
+      device,
       precision,
+      decodeLoop: values['decode-loop'],
       version: readVersion(),
     });
   }

@@ -12,6 +12,7 @@ import { type DatasetDirectories, DatasetDirectory } from './runtime/datasets/da
 import { chooseDevice, type DeviceChoice } from './runtime/device/device-choice.ts';
 import { probeCuda } from './runtime/device/probe-cuda.ts';
 import { type Clock, systemClock } from './runtime/engine/clock.ts';
+import { prefillTokensOn } from './runtime/engine/prefill-tokens.ts';
 import type { StepTrace } from './runtime/engine/step-plan.ts';
 import { EngineTextGenerator } from './runtime/engine-text-generator.ts';
 import { HubSources } from './runtime/hub-sources.ts';
@@ -40,8 +41,6 @@ export interface ServiceHooks {
   readonly runTraining?: TrainingRunner;
 }
 
-/** Prompt tokens read between two runs of a running batch: about a tenth of a second of a small model on a processor. */
-const PREFILL_TOKENS: Readonly<Record<Device, number>> = { cpu: 512, cuda: 16_384 };
 /** Steps after which a request gives way to waiting ones: longer than almost every summary. */
 const TIME_SLICE_STEPS = 512;
 /** Between two lines of the log on what comes from the hub. */
@@ -156,7 +155,7 @@ function createModels(
     directories: modelDirectories(config),
     threadCount: config.threadCount,
     maxInputTokens,
-    scheduler: { maxRows, prefillTokens: PREFILL_TOKENS[io.device], timeSliceSteps: TIME_SLICE_STEPS },
+    scheduler: { maxRows, prefillTokens: prefillTokensOn(io.device), timeSliceSteps: TIME_SLICE_STEPS },
     engine: { limits: { maxPending: maxQueue, requestTimeoutMs }, ...engineHooks },
     onProgress: (model, stage, share) => log.info({ model, stage, share: Number(share.toFixed(2)) }, 'loading'),
     onLoaded: (model, { kernels, memoryBytes }) => log.info({ model, weights: kernels, memoryBytes }, 'loaded'),
