@@ -9,7 +9,7 @@ import { WorkTurns } from './evaluation/work.ts';
 import { RunDesk } from './jobs/run-desk.ts';
 import { AdapterRegistry } from './runtime/adapters/adapter-registry.ts';
 import { type DatasetDirectories, DatasetDirectory } from './runtime/datasets/dataset-directory.ts';
-import { chooseDevice, type DeviceChoice } from './runtime/device/device-choice.ts';
+import { chooseDevice, type DeviceChoice, keepFloat32 } from './runtime/device/device-choice.ts';
 import { probeCuda } from './runtime/device/probe-cuda.ts';
 import { type Clock, systemClock } from './runtime/engine/clock.ts';
 import { prefillTokensOn } from './runtime/engine/prefill-tokens.ts';
@@ -68,6 +68,7 @@ export async function openServices(config: Config, parts: ServiceParts): Promise
   const { log, hooks, stopping } = parts;
   const deviceChoice = await chooseDevice(config.device, probeCuda);
   log.info({ asked: config.device, ...deviceChoice }, 'device');
+  if (deviceChoice.device === 'cuda') keepFloat32(process.env);
   const reader = new AdapterLoader(adapterPlaces(config), { maxRank: maxAdapterRank });
   const sources = createSources(config, parts);
   const adapters = await openAdapters(config, parts, { reader, sources });

@@ -27,3 +27,11 @@ export async function chooseDevice(
   const message = `Expected CUDA to work here, since GISTQL_DEVICE is cuda; ${missing}. For CUDA, ${advice}; without it, set GISTQL_DEVICE=cpu.`;
   throw new Error(message);
 }
+
+/**
+ * Tells NVIDIA's libraries, before they are loaded, that products of float32 are to be such: onnxruntime's CUDA provider
+ * rounds them to TF32, which has 11 bits, and onnxruntime-node has no option for it. What the user has set stands.
+ */
+export function keepFloat32(environment: NodeJS.ProcessEnv): void {
+  environment.NVIDIA_TF32_OVERRIDE ??= '0';
+}

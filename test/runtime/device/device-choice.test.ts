@@ -1,7 +1,7 @@
 /** What is asked for, what the machine can do, and what comes of it. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { chooseDevice } from '../../../src/runtime/device/device-choice.ts';
+import { chooseDevice, keepFloat32 } from '../../../src/runtime/device/device-choice.ts';
 
 const obstacle = { missing: 'libcublasLt.so.13 cannot be found', advice: 'install the libraries of CUDA 13' };
 const works = () => Promise.resolve(undefined);
@@ -24,4 +24,13 @@ test('cuda is CUDA, or an error that says what is missing and what to do', async
     message:
       'Expected CUDA to work here, since GISTQL_DEVICE is cuda; libcublasLt.so.13 cannot be found. For CUDA, install the libraries of CUDA 13; without it, set GISTQL_DEVICE=cpu.',
   });
+});
+
+test('float32 is float32 unless the user says otherwise', () => {
+  const environment: NodeJS.ProcessEnv = {};
+  keepFloat32(environment);
+  assert.equal(environment.NVIDIA_TF32_OVERRIDE, '0');
+  const asked: NodeJS.ProcessEnv = { NVIDIA_TF32_OVERRIDE: '1' };
+  keepFloat32(asked);
+  assert.equal(asked.NVIDIA_TF32_OVERRIDE, '1');
 });
