@@ -3,7 +3,7 @@
 #
 #   bench/cuda.sh WORK [options]      WORK: a folder for models (4.1 GB), logs and results, outside the repository
 #
-# Before it: npm ci, the CUDA provider (README, "On an NVIDIA GPU", with its LD_LIBRARY_PATH), and PyTorch:
+# Before it: npm install, the CUDA provider (README, "On an NVIDIA GPU", with its LD_LIBRARY_PATH), and PyTorch:
 #   python3 -m venv WORK/venv && WORK/venv/bin/pip install torch transformers safetensors
 # LD_LIBRARY_PATH reaches both sides, so both have to be for the same CUDA. PYTHON=... names another Python. Options are those of bench/cuda.bench.ts:
 #   --model FOLDER        a T5 folder, may be repeated; default: the shapes of FLAN-T5-base and -large, random weights
@@ -37,7 +37,7 @@ for argument in "$@"; do
 done
 
 command -v node >/dev/null || fail 'expected Node, none is here: install Node 20.19 or later'
-[ -d node_modules ] || fail 'expected node_modules, there is none: run npm ci, then install the CUDA provider again'
+[ -d node_modules ] || fail 'expected node_modules, there is none: run npm install, then install the CUDA provider again'
 npm run --silent build >&2 || fail 'the build failed'
 
 python=${PYTHON:-$work/venv/bin/python}

@@ -10,7 +10,7 @@ import type { SectionName } from '../graph/attention.ts';
 import { BatchSection, slotOf } from './batch-section.ts';
 import type { GenerationOutput, GenerationRequest } from './generation-request.ts';
 import type { DecodedSteps, ModelRunner, Numbers, Preparation } from './model-runner.ts';
-import { stepsOfRun } from './run-length.ts';
+import { type RunLimits, stepsOfRun } from './run-length.ts';
 import { ScheduledRequest } from './scheduled-request.ts';
 import { Scheduler, type SchedulerOptions } from './scheduler.ts';
 import { planStep, type StepPlan, type StepTrace, traceOf } from './step-plan.ts';
@@ -128,10 +128,16 @@ export class Engine {
     this.stepNumber++;
     const rows = { singles: singles.requests, groups: groups.requests };
     const requests = [...rows.singles, ...rows.groups];
-    const isAwaited = this.scheduler.waitingCount > 0 || this.prefilling.size > 0;
     const rowCount = requests.reduce((sum, { paths }) => sum + paths.rowCount, 0);
-    const stepCount = stepsOfRun(requests, { most: this.runner.mostSteps(rowCount), isAwaited });
+    const stepCount = stepsOfRun(requests, { most: this.runner.mostSteps(rowCount), awaited: this.awaited() });
     return planStep({ number: this.stepNumber, stepCount, ...rows });
+  }
+
+  /** As in RunLimits. */
+  private awaited(): RunLimits['awaited'] {
+    const { scheduler, prefilling } = this;
+    if (prefilling.size > 0 || scheduler.nextFits) return 'joining';
+    return scheduler.waitingCount > 0 ? 'rows' : 'nothing';
   }
 
   private admit(): void {

@@ -39,6 +39,12 @@ export class Scheduler {
     return this.running.size;
   }
 
+  /** Whether the first of those that wait has rows, and is kept by something else. */
+  get nextFits(): boolean {
+    const [next] = this.waiting;
+    return next !== undefined && next.rowDemand <= this.freeRows();
+  }
+
   get hasWork(): boolean {
     return this.waiting.length > 0 || this.running.size > 0;
   }

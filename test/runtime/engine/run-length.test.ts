@@ -37,7 +37,7 @@ function running({ options = { maxNewTokens: 100 }, stream = false, made = 0 }: 
   return request;
 }
 
-const free = { most: 64, isAwaited: false };
+const free = { most: 64, awaited: 'nothing' } as const;
 
 test('as many as the runner makes, where nobody waits and nobody reads along', () => {
   assert.equal(stepsOfRun([running({}), running({ made: 3 })], free), 64);
@@ -49,9 +49,10 @@ test('as many as the shortest row has left, but not so few that a run is not wor
   assert.equal(stepsOfRun([running({}), running({ options: { maxNewTokens: 20 }, made: 19 })], free), 8);
 });
 
-test('few while others wait to join', () => {
-  assert.equal(stepsOfRun([running({})], { ...free, isAwaited: true }), 8);
-  assert.equal(stepsOfRun([running({})], { most: 4, isAwaited: true }), 4);
+test('few while others are about to join, more while they wait for rows', () => {
+  assert.equal(stepsOfRun([running({})], { ...free, awaited: 'joining' }), 8);
+  assert.equal(stepsOfRun([running({})], { most: 4, awaited: 'joining' }), 4);
+  assert.equal(stepsOfRun([running({})], { ...free, awaited: 'rows' }), 32);
 });
 
 test('few for who reads along, fewest before the first token', () => {

@@ -132,3 +132,15 @@ test('no rows are taken from others for one that has no room; those that pass it
   assert.deepEqual(ids(scheduler.preempt()), ['tired']);
   assert.deepEqual(ids(scheduler.admit(oneWide())), ['i1']);
 });
+
+test('whether the first that waits has rows, and is kept by something else', () => {
+  const scheduler = makeScheduler(3);
+  assert.equal(scheduler.nextFits, false);
+  for (const id of ['i1', 'i2']) scheduler.add(makeScheduled(id));
+  assert.equal(scheduler.nextFits, true);
+  begin(scheduler.admit());
+  scheduler.add(makeScheduled('i3', 'interactive', 2));
+  assert.equal(scheduler.nextFits, false, 'one row is free, it needs two');
+  scheduler.remove(({ request }) => request.id === 'i1');
+  assert.equal(scheduler.nextFits, true);
+});
