@@ -78,22 +78,7 @@ function loopReports({ vocabularySize, heads, layerCount }: Omit<LoopModel, 'pre
  * row-caches.ts, score-edits.ts and token-choice.ts.
  */
 export function declareDecodeLoop(graph: GraphBuilder, model: LoopModel): void {
-  const column = (name: string, type: 'int64' | 'float32'): Value => graph.input(name, type, ['rows', 1]);
-  const flag = (name: string): Value => graph.node('Cast', [graph.count(name)], { to: BOOL });
-  const inputs = {
-    stepCount: graph.input('step_count', 'int64', [1]),
-    tokens: column('input_tokens', 'int64'),
-    positions: column('positions', 'int64'),
-    places: graph.input('cache_places', 'int64', [1, 'positions']),
-    scores: column('beam_scores', 'float32'),
-    stepsLeft: column('steps_left', 'int64'),
-    ownRows: column('own_rows', 'int64'),
-    isBeam: column('is_beam', 'float32'),
-    isNormalized: flag('normalized'),
-    topCount: graph.count('top_count'),
-    wholeRows: graph.input('whole_rows', 'int32', ['whole_rows']),
-  };
-  const hasBeams = flag('has_beams');
+  const inputs = declareInputs(graph);
   const parts = {
     inputs,
     step: model.prepare(inputs.places),
@@ -104,7 +89,7 @@ export function declareDecodeLoop(graph: GraphBuilder, model: LoopModel): void {
   };
   const reports = loopReports(model);
   const outputs = graph.eitherOf(
-    hasBeams,
+    inputs.hasBeams,
     reports.map(({ type, dims }) => ({ type, dims: ['steps', ...dims] })),
     () => new DecodeLoop(graph, model, parts, true).build(),
     () => new DecodeLoop(graph, model, parts, false).build(),
@@ -114,23 +99,27 @@ export function declareDecodeLoop(graph: GraphBuilder, model: LoopModel): void {
   }
 }
 
+function declareInputs(graph: GraphBuilder) {
+  const column = (name: string, type: 'int64' | 'float32'): Value => graph.input(name, type, ['rows', 1]);
+  const flag = (name: string): Value => graph.node('Cast', [graph.count(name)], { to: BOOL });
+  return {
+    stepCount: graph.input('step_count', 'int64', [1]),
+    tokens: column('input_tokens', 'int64'),
+    positions: column('positions', 'int64'),
+    places: graph.input('cache_places', 'int64', [1, 'positions']),
+    scores: column('beam_scores', 'float32'),
+    stepsLeft: column('steps_left', 'int64'),
+    ownRows: column('own_rows', 'int64'),
+    isBeam: column('is_beam', 'float32'),
+    hasBeams: flag('has_beams'),
+    isNormalized: flag('normalized'),
+    topCount: graph.count('top_count'),
+    wholeRows: graph.input('whole_rows', 'int32', ['whole_rows']),
+  } as const;
+}
+
 interface LoopParts {
-  readonly inputs: Readonly<
-    Record<
-      | 'stepCount'
-      | 'tokens'
-      | 'positions'
-      | 'places'
-      | 'scores'
-      | 'stepsLeft'
-      | 'ownRows'
-      | 'isBeam'
-      | 'isNormalized'
-      | 'topCount'
-      | 'wholeRows',
-      Value
-    >
-  >;
+  readonly inputs: ReturnType<typeof declareInputs>;
   readonly step: LoopStep;
   readonly caches: readonly KeysAndValues[];
   readonly edits: ScoreEdits;
