@@ -20,8 +20,8 @@ interface SystemPlace {
   readonly device: BenchDevice;
 }
 
-/** onnxruntime's CUDA provider rounds products of float32 to TF32 unless NVIDIA's libraries are told not to. */
-const WITHOUT_TF32 = { NVIDIA_TF32_OVERRIDE: '0' };
+/** Leaves the rounding of float32's products to TF32 to NVIDIA's libraries and their callers; else ours has none. */
+const WITH_TF32 = { NVIDIA_TF32_OVERRIDE: '1' };
 const CLI = fileURLToPath(new URL('../dist/cli.js', import.meta.url));
 const PEER = fileURLToPath(new URL('torch_peer.py', import.meta.url));
 
@@ -31,7 +31,7 @@ function ours(precision: string, peers: readonly string[]): SystemKind {
     isOurs: true,
     numberBytes: precision === 'fp16' ? 2 : 4,
     peers,
-    environment: precision === 'fp32' ? WITHOUT_TF32 : {},
+    environment: precision === 'tf32' ? WITH_TF32 : {},
     command: ({ folder, device }) => {
       const given = ['--device', device, '--precision', precision === 'tf32' ? 'fp32' : precision];
       // on the processor it is asked to decode as it does on CUDA

@@ -7,6 +7,7 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { createStrategy } from '../runtime/decoding/create-strategy.ts';
 import type { SamplingParams } from '../runtime/decoding/sampling-params.ts';
+import { keepFloat32 } from '../runtime/device/device-choice.ts';
 import { Engine } from '../runtime/engine/engine.ts';
 import type { GenerationOutput } from '../runtime/engine/generation-request.ts';
 import type { ModelRunner } from '../runtime/engine/model-runner.ts';
@@ -179,6 +180,7 @@ export interface BenchOptions {
 /** Serves the protocol over a model folder until stdin ends or `{"quit":true}` comes. */
 export async function serveBenchProtocol(options: BenchOptions): Promise<void> {
   const { modelFolder, adaptersFolder, threadCount, device, precision, version } = options;
+  if (device === 'cuda') keepFloat32(process.env);
   const decodeLoop = options.decodeLoop || device === 'cuda' || precision === 'fp16';
   if (decodeLoop && precision === 'int8') {
     throw new Error(

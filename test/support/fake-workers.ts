@@ -2,7 +2,12 @@
 import assert from 'node:assert/strict';
 import type { WorkerConnection } from '../../src/runtime/engine/engine-client.ts';
 import type { GenerationRequest } from '../../src/runtime/engine/generation-request.ts';
-import { SupervisedEngine, type SupervisorEvent, type WorkerLife } from '../../src/runtime/engine/supervised-engine.ts';
+import {
+  SupervisedEngine,
+  type SupervisorEvent,
+  type SupervisorOptions,
+  type WorkerLife,
+} from '../../src/runtime/engine/supervised-engine.ts';
 import { ManualClock } from './manual-clock.ts';
 
 /** Milliseconds that the first start takes. */
@@ -57,7 +62,7 @@ export class FakeWorkers {
 }
 
 /** An engine whose first worker is in service. */
-export async function startOverFakeWorkers() {
+export async function startOverFakeWorkers(options: Pick<SupervisorOptions<string>, 'adaptedAlways'> = {}) {
   const clock = new ManualClock();
   const workers = new FakeWorkers();
   const events: SupervisorEvent[] = [];
@@ -68,6 +73,7 @@ export async function startOverFakeWorkers() {
     onEvent: (event) => events.push(event),
     stopping: signal,
     clock,
+    ...options,
   });
   await clock.advance(START_MS);
   workers.last.succeed();

@@ -75,7 +75,8 @@ function editFeeds(rows: readonly LoopRow[], { stepCount, vocabularySize, eosTok
     }
     for (const word of params.badWordsIds) {
       const [id] = word;
-      if (word.length === 1 && id !== undefined && !eosTokenIds.includes(id)) banned.push(place, id);
+      const isWord = word.length === 1 && id !== undefined && id < vocabularySize;
+      if (isWord && !eosTokenIds.includes(id)) banned.push(place, id);
     }
   }
   const isEdited = longest > 0 || banned.length > 2;

@@ -26,9 +26,9 @@ export class ReplacedLogits {
   private readonly hasHeads: Value;
 
   /**
-   * Declares: has_heads (`GraphBuilder.count`), none: all rows have the model's own; replaced_heads [n, v, d], with v the vocabulary where
-   * there are heads; replaced_places int64 [rows, 2] of (head, row); is_replaced int64 [rows, 1]; own_head_share
-   * [rows, 1].
+   * Declares: has_heads (`GraphBuilder.count`), none: all rows have the model's own; replaced_heads [n, v, d], with v
+   * the vocabulary where there are heads; replaced_places int64 [rows, 2] of (head, row); is_replaced int64 [rows, 1];
+   * own_head_share [rows, 1].
    */
   constructor(
     private readonly graph: GraphBuilder,
@@ -51,8 +51,10 @@ export class ReplacedLogits {
         const all = linear(graph, graph.node('Unsqueeze', [states, graph.integers(0)]), this.heads); // [n, rows, v]
         const theirs = graph.node('GatherND', [all, this.places]);
         const blended = graph.node('Add', [theirs, graph.node('Mul', [own, this.ownShare])]);
+        const isAlone = graph.node('Equal', [this.ownShare, graph.scalar('zero', 0)]);
+        const counted = graph.node('Where', [isAlone, theirs, blended]);
         // chosen, not weighed: what a head makes of others' rows reaches nobody
-        return graph.node('Where', [this.isReplaced, blended, own]);
+        return graph.node('Where', [this.isReplaced, counted, own]);
       },
       () => graph.node('Identity', [own]),
     );

@@ -17,12 +17,15 @@ import { loopRows } from './loop-rows.ts';
  */
 const STEPS_OF_A_ROW = 4;
 const [LEAST_STEPS, MOST_STEPS] = [32, 128];
-/** Bytes of whole rows of logits that a run may report; fewer steps are made for them. */
+/** Bytes of whole rows of logits, and of new keys and values, that a run may report; fewer steps are made for them. */
 const MOST_LOGIT_BYTES = 2 ** 26;
+const MOST_CACHE_BYTES = 2 ** 31;
 
 const REPORTS = ['tokens', 'parents', 'log_sum_exp', 'top_logits', 'top_ids', 'new_cache'];
 
 export abstract class LoopRunner extends AdaptingRunner {
+  /** Whether the graph makes something of sources that adapters change. */
+  protected abstract readonly adaptsSources: boolean;
   private readonly heads: LoopHeads;
 
   constructor(
@@ -42,8 +45,7 @@ export abstract class LoopRunner extends AdaptingRunner {
     const { vocabularySize, eosTokenIds } = this.config;
     const rows = loopRows(plan, (promptTokenIds) => this.startOf(promptTokenIds).history);
     const wholeCount = rows.filter(({ needs }) => needs.allLogits).length;
-    const affordable = Math.floor(MOST_LOGIT_BYTES / (4 * vocabularySize * Math.max(1, wholeCount)));
-    const stepCount = Math.max(1, wholeCount === 0 ? plan.stepCount : Math.min(plan.stepCount, affordable));
+    const stepCount = this.affordable(plan.stepCount, rows.length, wholeCount);
     const longest = rows.reduce((most, { request, index }) => Math.max(most, request.paths.path(index).length), 0);
     const positions = lengthBucket(longest + stepCount);
     const batch = { plan, caches, rows, positions, sourceLength: longestSource(caches) };
@@ -52,10 +54,7 @@ export abstract class LoopRunner extends AdaptingRunner {
     const feeds = {
       ...loopFeeds(rows, positions, { stepCount, vocabularySize, eosTokenIds }),
       ...cacheFeeds(batch, this.parts.cache),
-      ...this.adapterFeeds(
-        adapters,
-        requests.map((request) => request.adapters),
-      ),
+      ...this.adapterFeeds(adapters, this.adaptsSources ? requests.map((request) => request.adapters) : undefined),
       ...this.heads.feeds(adapters),
       ...this.familyFeeds(batch, stepCount),
     };
@@ -64,6 +63,16 @@ export abstract class LoopRunner extends AdaptingRunner {
     if (rows.some(({ needs }) => needs.askedIds.length > 0)) names.push('asked_logits');
     const outputs = await this.parts.decoder.session.run(feeds, names);
     return new DecodedLoop(outputs, rows, vocabularySize);
+  }
+
+  /** Steps whose reports of so many rows, and of whole logits of `wholeCount` of them, fit. */
+  private affordable(stepCount: number, rowCount: number, wholeCount: number): number {
+    const { layerCount, heads } = this.parts.cache;
+    const { headCount, headSize, keyValueHeadCount = headCount } = heads;
+    const cacheBytes = rowCount * 2 * layerCount * keyValueHeadCount * headSize * Float32Array.BYTES_PER_ELEMENT;
+    const logitBytes = wholeCount * this.config.vocabularySize * Float32Array.BYTES_PER_ELEMENT;
+    const byLogits = logitBytes === 0 ? stepCount : Math.floor(MOST_LOGIT_BYTES / logitBytes);
+    return Math.max(1, Math.min(stepCount, byLogits, Math.floor(MOST_CACHE_BYTES / cacheBytes)));
   }
 
   /** The inputs that are the family's own. */

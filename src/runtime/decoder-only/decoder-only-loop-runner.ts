@@ -8,7 +8,7 @@ import { floatCache } from '../graph/cached-tensors.ts';
 import type { AdapterCombination } from '../lora/adapter-combination.ts';
 import type { AdapterMemory } from '../lora/adapter-memory.ts';
 import type { AdaptableSession, AdaptedPart } from '../models/adapting-runner.ts';
-import type { DecoderOnlyConfig } from '../models/model-config.ts';
+import type { DecoderOnlyConfig, LlamaConfig } from '../models/model-config.ts';
 import { longTensor } from '../tensor.ts';
 import type { DecoderOnlyRunner } from './decoder-only-runner.ts';
 import { rotaryFeeds } from './rotary.ts';
@@ -23,7 +23,10 @@ export interface DecoderOnlyLoopRunnerParts {
 }
 
 export class DecoderOnlyLoopRunner extends LoopRunner {
+  protected readonly adaptsSources = false;
   private readonly prompts: DecoderOnlyRunner;
+  /** Of the first positions: making them takes as long as a step. */
+  private rotary: { readonly count: number; readonly feeds: LoopFeeds } = { count: 0, feeds: {} };
 
   constructor(
     private readonly decoderOnly: DecoderOnlyConfig,
@@ -55,14 +58,27 @@ export class DecoderOnlyLoopRunner extends LoopRunner {
       source_mask: sourceMask(batch, ({ sourceLength }) => sourceLength),
       prompt_ends: longTensor(ends, [ends.length, 1]),
     };
-    if (this.decoderOnly.family === 'llama') {
+    const { decoderOnly } = this;
+    if (decoderOnly.family === 'llama') {
       const last = Math.max(
         ...batch.rows.map(({ request, index }, row) => (ends[row] as number) + request.paths.path(index).length),
       );
-      const count = Math.min(contextLength, last + stepCount);
-      Object.assign(feeds, rotaryFeeds(this.decoderOnly, [...new Array(count).keys()]));
+      Object.assign(feeds, this.rotaryTables(decoderOnly, Math.min(contextLength, last + stepCount)));
     }
     return feeds;
+  }
+
+  /** The tables of the first `count` positions. */
+  private rotaryTables(config: LlamaConfig, count: number): LoopFeeds {
+    if (count > this.rotary.count) {
+      const made = Math.min(config.contextLength, 2 ** Math.ceil(Math.log2(count)));
+      this.rotary = { count: made, feeds: { ...rotaryFeeds(config, [...new Array(made).keys()]) } };
+    }
+    const first = Object.entries(this.rotary.feeds).map(([name, { data, dims }]) => {
+      const [, width = 0] = dims;
+      return [name, { data: data.subarray(0, count * width), dims: [count, width] }] as const;
+    });
+    return Object.fromEntries(first);
   }
 }
 

@@ -1,7 +1,8 @@
 /**
  * Continuous batching: between any two steps of the model, requests join and leave the running batch. One call of
  * `step` retires who left, admits who waits, reads a piece of their prompts, runs a decode step of all rows (or several,
- * where a run of the model makes several) and hands each request's scores to its strategy. It knows token ids; text, transport and policy are elsewhere.
+ * where a run of the model makes several) and hands each request's scores to its strategy. It knows token ids; text,
+ * transport and policy are elsewhere.
  */
 import type { DecodingStrategy, NextRow, RowNeeds, RowScores, TokensAppended } from '../decoding/decoding-strategy.ts';
 import type { SamplingParams } from '../decoding/sampling-params.ts';
@@ -209,6 +210,7 @@ export class Engine {
         const { nextTokenCount = 0 } = next?.prefill ?? {};
         if (next === undefined || (tokens > 0 && tokens + nextTokenCount > this.options.prefillTokens)) break;
         tokens += nextTokenCount;
+        this.noteTurn(next);
         together.add(next);
       }
       if (together.size === 0) return;
@@ -218,14 +220,21 @@ export class Engine {
     }
   }
 
-  /** Whose prompts are read, in turn, beside those of `taken`: interactive requests before background ones, which have every so many-th piece. */
+  /**
+   * Whose prompts are read, in turn, beside those of `taken`: interactive requests before background ones, which have
+   * every so many-th piece.
+   */
   private nextInTurn(taken: ReadonlySet<ScheduledRequest>): ScheduledRequest | undefined {
     const requests = [...this.prefilling].filter((one) => !taken.has(one));
     const background = requests.find(isBackground);
     const interactive = requests.find((one) => !isBackground(one));
     if (background === undefined || interactive === undefined) return interactive ?? background;
-    this.piecesBefore = this.piecesBefore === MOST_PIECES_BEFORE ? 0 : this.piecesBefore + 1;
-    return this.piecesBefore === 0 ? background : interactive;
+    return this.piecesBefore >= MOST_PIECES_BEFORE ? background : interactive;
+  }
+
+  private noteTurn(next: ScheduledRequest): void {
+    if (isBackground(next)) this.piecesBefore = 0;
+    else if ([...this.prefilling].some(isBackground)) this.piecesBefore++;
   }
 
   /** Reads the next piece of a prompt; after the last one the request has its slot. */

@@ -33,6 +33,7 @@ export interface SavedSlot {
   readonly self: readonly Layers[];
 }
 
+const NOTHING = new Float32Array(0);
 /** Buckets are multiples of 16: padding up to one of them leaves every row's bits as they are (test/runtime/graph). */
 const LENGTH_BUCKETS = [16, 32, 64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896, 1024] as const;
 const SLOT_BUCKETS = [0, 1, 2, 4, 8, 12, 16, 24, 32, 48, 64] as const;
@@ -99,8 +100,10 @@ export class KvCache {
     this.sourceLength = sourceLength;
   }
 
+  /** Writes a source, and zeros over what a former request decoded: a mask hides numbers, but not infinities. */
   writeSource(slot: number, { parts, length }: SourceCache): void {
     writeAll(this.source, slot, parts, length);
+    for (const { layers } of this.self) for (const plane of layers) plane.write(slot, NOTHING, 0);
   }
 
   /** Writes one row's new keys and values, [layers, 2, heads, headSize] at `offset`, as entry `entry` of a slot. */

@@ -14,7 +14,7 @@
 
 import { RuntimeError } from '../errors.ts';
 import type { LoraTargets } from '../graph/lora.ts';
-import { covers, joinTargets, noTargets, targetsOf } from '../lora/lora-targets.ts';
+import { covers, joinTargets, noTargets, targetsOf, withoutModules } from '../lora/lora-targets.ts';
 import { bytesOf, type LoraWeights } from '../lora/lora-weights.ts';
 import { noteSharedMemory } from '../lora/shared-memory.ts';
 import { RETRY_MS } from '../retry.ts';
@@ -55,6 +55,8 @@ export interface SupervisorOptions<Facts> {
   readonly onEvent?: (event: SupervisorEvent) => void;
   /** Matrices that adapters will change, as far as is known beforehand: it saves a second start. Default: none. */
   readonly targets?: LoraTargets;
+  /** Modules for whose adapters every worker has inputs, whatever its targets. Default: none. */
+  readonly adaptedAlways?: ReadonlySet<string>;
   /** Default: `defaultRestartRules`. */
   readonly rules?: RestartRules;
   readonly clock: Clock;
@@ -127,12 +129,12 @@ export class SupervisedEngine<Facts = unknown> implements EngineClient {
     const client = this.client();
     this.adapters.set(key, weights);
     noteSharedMemory(bytesOf(weights));
-    if (covers(this.targets, targetsOf([weights]))) {
+    if (this.serves(this.targets, weights)) {
       client.addAdapter(key, weights);
       return;
     }
     try {
-      while (!covers(this.targets, targetsOf([weights]))) {
+      while (!this.serves(this.targets, weights)) {
         this.replacing ??= this.replace().finally(() => {
           this.replacing = undefined;
         });
@@ -153,6 +155,12 @@ export class SupervisedEngine<Facts = unknown> implements EngineClient {
   close(): Promise<void> {
     this.closed ??= this.end();
     return this.closed;
+  }
+
+  /** Whether a worker with these targets can run an adapter. */
+  private serves(targets: LoraTargets, weights: LoraWeights): boolean {
+    const { adaptedAlways = new Set() } = this.options;
+    return covers(targets, withoutModules(targetsOf([weights]), adaptedAlways));
   }
 
   private async end(): Promise<void> {
@@ -219,8 +227,7 @@ export class SupervisedEngine<Facts = unknown> implements EngineClient {
     // what came and went while it was being started
     for (const key of life.adapters.keys()) if (!this.adapters.has(key)) client.dropAdapter(key);
     for (const [key, weights] of this.adapters) {
-      if (life.adapters.get(key) !== weights && covers(life.targets, targetsOf([weights])))
-        client.addAdapter(key, weights);
+      if (life.adapters.get(key) !== weights && this.serves(life.targets, weights)) client.addAdapter(key, weights);
     }
   }
 

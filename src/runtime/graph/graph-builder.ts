@@ -4,7 +4,7 @@
  * a profile reads like the model.
  */
 import { invariant } from '../errors.ts';
-import { type ElementType, floatTensor, longTensor, type TensorValue } from '../tensor.ts';
+import { type ElementType, elementTypeOf, floatTensor, longTensor, type TensorValue } from '../tensor.ts';
 import {
   type AttributeValue,
   type BranchSpec,
@@ -123,7 +123,9 @@ export class GraphBuilder {
   /** Adds a small constant; those of one name are shared. */
   constant(name: string, tensor: TensorValue): Value {
     const full = `constants/${name}`;
-    if (!this.initializers.has(full)) this.initializers.set(full, tensor);
+    const known = this.initializers.get(full) ?? tensor;
+    invariant(elementTypeOf(known.data) === elementTypeOf(tensor.data), `${full} is of one type`);
+    this.initializers.set(full, known);
     return full as Value;
   }
 
@@ -216,7 +218,9 @@ export class GraphBuilder {
       const types = [goesOn, ...states, ...scanned];
       return { inputs: [iteration, goesOn, ...states], outputs: named(outputs, types) };
     });
-    const start = this.node('Cast', [this.constant('one', { data: BigInt64Array.of(1n), dims: [] })], { to: BOOL });
+    const start = this.node('Cast', [this.constant('loop_start', { data: BigInt64Array.of(1n), dims: [] })], {
+      to: BOOL,
+    });
     const inputs = [count, start, ...carried.map((value) => value.start)];
     return this.nodeWithOutputs('Loop', inputs, { body: inner }, carried.length + scanned.length);
   }

@@ -1,6 +1,5 @@
 /** Which matrices need LoRA inputs, so that given adapters can run. */
 import type { LoraTargets } from '../graph/lora.ts';
-import { HEAD_PATH } from '../models/linear-module.ts';
 import type { LoraWeights } from './lora-weights.ts';
 
 export const noTargets: LoraTargets = { modules: new Set(), gains: new Set() };
@@ -10,8 +9,6 @@ export function targetsOf(adapters: Iterable<LoraWeights>): LoraTargets {
   const gains = new Set<string>();
   for (const { factors } of adapters) {
     for (const { module, gainChange } of factors) {
-      // the graph of adapted heads has inputs for everyone
-      if (module === HEAD_PATH) continue;
       modules.add(module);
       if (gainChange !== undefined) gains.add(module);
     }
@@ -24,6 +21,13 @@ export function joinTargets(one: LoraTargets, other: LoraTargets): LoraTargets {
     modules: new Set([...one.modules, ...other.modules]),
     gains: new Set([...one.gains, ...other.gains]),
   };
+}
+
+/** The targets but for these modules. */
+export function withoutModules({ modules, gains }: LoraTargets, left: ReadonlySet<string>): LoraTargets {
+  const others = (paths: ReadonlySet<string>): ReadonlySet<string> =>
+    new Set([...paths].filter((path) => !left.has(path)));
+  return { modules: others(modules), gains: others(gains) };
 }
 
 /** Whether graphs with the targets of `have` can run what needs those of `need`. */

@@ -8,6 +8,7 @@ import type { ModelSetup } from '../engine/worker-messages.ts';
 import { RuntimeError } from '../errors.ts';
 import type { SourceFetcher } from '../hub-sources.ts';
 import { HuggingFaceTokenizer } from '../tokenizer/hugging-face-tokenizer.ts';
+import { HEAD_PATH } from './linear-module.ts';
 import { type ModelDirectories, readModelFiles } from './model-files.ts';
 import type {
   Device,
@@ -45,6 +46,11 @@ export interface RegistryOptions {
 const MODEL_ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 
 /** Precisions by device: the kernels of 8 bits are the CPU's, those of 16 bits the GPU's. */
+/** Where a run makes one step, adapted heads have a graph of their own. */
+const ADAPTED_ALWAYS: Readonly<Record<Device, ReadonlySet<string>>> = {
+  cpu: new Set([HEAD_PATH]),
+  cuda: new Set(),
+};
 const PRECISIONS: Readonly<Record<Device, readonly Precision[]>> = { cpu: ['fp32', 'int8'], cuda: ['fp32', 'fp16'] };
 
 export class ModelRegistry implements ModelDirectory {
@@ -159,6 +165,7 @@ export class ModelRegistry implements ModelDirectory {
     return SupervisedEngine.start({
       start: (life) => WorkerEngineClient.start(setup, { ...options, ...life }),
       targets: this.options.adapters.targetsOf(id),
+      adaptedAlways: ADAPTED_ALWAYS[setup.device],
       onEvent: (event) => onWorker?.(id, event),
       clock,
       ...(stopping === undefined ? {} : { stopping }),

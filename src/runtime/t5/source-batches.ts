@@ -10,8 +10,10 @@ interface Asked {
   readonly reject: (error: unknown) => void;
 }
 
-/** Sources of a run: as many fit the memory of a device, attention's scores included, whatever their length. */
+/** Sources that are looked at together. */
 export const SOURCES_AT_ONCE = 64;
+/** Of a run's padded sources, count × length²: attention's scores take as much for each head. 64 sources of 512 tokens. */
+const MOST_PAIRS = 2 ** 24;
 
 export class SourceBatches {
   private waiting: Asked[] = [];
@@ -32,12 +34,11 @@ export class SourceBatches {
     this.waiting = [];
     for (const adapters of new Set(asked.map((one) => one.adapters))) {
       const same = asked.filter((one) => one.adapters === adapters);
-      // products of more ranks than a unit has are cut by the number of rows (graph/lora.ts)
-      const runs = adapters.unitCount > 1 ? same.map((one) => [one]) : [same];
-      for (const together of runs) await this.answer(together, adapters);
+      for (const together of batchesOf(same, adapters)) await this.answer(together, adapters);
     }
   }
 
+  /** Where sources are too much together, each is tried alone. */
   private async answer(together: readonly Asked[], adapters: AdapterCombination): Promise<void> {
     try {
       const sources = await this.encoder.encodeTogether(
@@ -46,7 +47,22 @@ export class SourceBatches {
       );
       for (const [index, source] of sources.entries()) together[index]?.resolve(source);
     } catch (error) {
-      for (const { reject } of together) reject(error);
+      if (together.length === 1) together[0]?.reject(error);
+      else for (const one of together) await this.answer([one], adapters);
     }
   }
+}
+
+/** Sources of like lengths, so that little is padding. */
+function batchesOf(asked: readonly Asked[], { unitCount }: AdapterCombination): readonly (readonly Asked[])[] {
+  // products of more ranks than a unit has are cut by the number of rows (graph/lora.ts)
+  if (unitCount > 1) return asked.map((one) => [one]);
+  const batches: Asked[][] = [];
+  for (const one of [...asked].sort((a, b) => a.tokenIds.length - b.tokenIds.length)) {
+    const last = batches.at(-1);
+    const fits = last !== undefined && (last.length + 1) * one.tokenIds.length ** 2 <= MOST_PAIRS;
+    if (fits) last.push(one);
+    else batches.push([one]);
+  }
+  return batches;
 }

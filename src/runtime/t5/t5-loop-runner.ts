@@ -23,6 +23,7 @@ export interface T5LoopRunnerParts {
 }
 
 export class T5LoopRunner extends LoopRunner {
+  protected readonly adaptsSources = true;
   override readonly promptsAtOnce = SOURCES_AT_ONCE;
   private readonly encoder: SourceEncoder;
   private readonly batches: SourceBatches;

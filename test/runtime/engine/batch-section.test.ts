@@ -85,3 +85,17 @@ test(`requests that come, leave and give way at random keep their sources (seed 
   }
   assert.ok(marks.size > 300);
 });
+
+test('a new request finds nothing in its slot of what a former one decoded', () => {
+  const cache = new KvCache(SHAPE);
+  const section = new BatchSection('singles', cache);
+  const former = makeScheduled('former');
+  section.place(former, sourceOf(1, 16));
+  const row = new Float32Array(SHAPE.layerCount * 2 * HEADS * HEAD_SIZE).fill(Number.POSITIVE_INFINITY);
+  cache.writeEntry(slotOf(former), 3, row, 0);
+  section.remove(former);
+  const next = makeScheduled('next');
+  section.place(next, sourceOf(2, 16));
+  const { self } = cache.save(slotOf(next), 16, 16);
+  assert.ok(self.flat().every((plane) => plane.every((value) => value === 0)));
+});

@@ -165,7 +165,8 @@ for (const { model, longest, screened = false, precision = 'fp32', decodeLoop = 
         gaveWay += [...before].filter((id) => !now.has(id) && !harness.outputs.has(id)).length;
         before = now;
         // runs of several steps are fewer
-        if (decodeLoop || number % 2 === 0) for (const next of coming.splice(0, 1)) harness.submit(next);
+        const arriving = decodeLoop ? coming.splice(0, 6) : coming.splice(0, number % 2 === 0 ? 1 : 0);
+        for (const next of arriving) harness.submit(next);
       });
       for (const request of requests.filter((_, index) => isBackground(index))) {
         harness.submit({ ...request, priority: 'background' });

@@ -179,12 +179,23 @@ test('an adapter whose worker does not start is not given to the next one', asyn
   assert.deepEqual([engine.status, again?.adapterLog], ['ready', ['-one']]);
 });
 
-test('an adapter of the output head alone needs no new worker', async () => {
-  const { workers, engine } = await startOverFakeWorkers();
+test('adapters of modules that every worker has inputs for need no new worker', async () => {
+  const { workers, engine } = await startOverFakeWorkers({ adaptedAlways: new Set(['lm_head']) });
   await engine.addAdapter('factors', adapterOf('lm_head'));
   await engine.addAdapter('whole', { factors: [], head: new Float32Array(4) });
   assert.equal(workers.starts.length, 1);
   assert.deepEqual(workers.last.adapterLog, ['+factors', '+whole']);
+});
+
+test('an adapter of the output head needs one where heads are in the graph, a whole head does not', async () => {
+  const { workers, engine } = await startOverFakeWorkers();
+  await engine.addAdapter('whole', { factors: [], head: new Float32Array(4) });
+  assert.equal(workers.starts.length, 1);
+  const adding = engine.addAdapter('factors', adapterOf('lm_head'));
+  assert.deepEqual([...workers.last.targets.modules], ['lm_head']);
+  workers.last.succeed();
+  await adding;
+  assert.equal(workers.starts.length, 2);
 });
 
 test('the end of a worker that has been replaced fails what it had and nothing else', async () => {
