@@ -61,11 +61,11 @@ test('who gave no numbers, or void ones, has a remark and no ratio', () => {
   assert.deepEqual(cellsOf(ratioTable(results)), []);
 });
 
-test('a system is held against its own kind, and fp32 keeps NVIDIA from rounding to TF32', () => {
+test('a system is held against its own kind, and TF32 is asked for where it is meant', () => {
   const [fp32, tf32] = systemsOf('cuda', 'gistql-fp32,gistql-tf32');
   assert.deepEqual(fp32?.peers, ['PyTorch fp32']);
-  assert.deepEqual(fp32?.environment, { NVIDIA_TF32_OVERRIDE: '0' });
-  assert.deepEqual(tf32?.environment, {});
+  assert.deepEqual(fp32?.environment, {});
+  assert.deepEqual(tf32?.environment, { NVIDIA_TF32_OVERRIDE: '1' });
   const place = { folder: 'F', python: 'P', device: 'cuda' } as const;
   assert.deepEqual(fp32?.command(place).slice(2), tf32?.command(place).slice(2));
   assert.throws(() => systemsOf('cuda', 'jax'), /expected systems of .*; jax came/);
