@@ -56,6 +56,21 @@ export function joinRows(parts: readonly Float32Array[]): Float32Array {
   return joined;
 }
 
+/** What is made once of an array, and of any other that lies in the same memory. */
+export class ByMemory<T> {
+  private readonly made = new Map<ArrayBufferLike, Map<string, T>>();
+
+  /** `dims`: read with other dimensions it is another. */
+  get({ buffer, byteOffset, byteLength }: TensorData, dims: readonly number[], make: () => T): T {
+    const inBuffer = this.made.get(buffer) ?? new Map<string, T>();
+    this.made.set(buffer, inBuffer);
+    const place = `${byteOffset}+${byteLength} ${dims.join(',')}`;
+    const value = inBuffer.get(place) ?? make();
+    inBuffer.set(place, value);
+    return value;
+  }
+}
+
 /** Returns the number of elements that the dimensions span. */
 export function elementCount(dims: readonly number[]): number {
   return dims.reduce((product, size) => product * size, 1);

@@ -19,7 +19,7 @@ import {
 } from '../graph/graph-builder.ts';
 import { highest, logSumExpOf } from '../output-head/head-scores.ts';
 import { gatherRowCaches, writeToken } from './row-caches.ts';
-import { ScoreEdits } from './score-edits.ts';
+import { type RowHistory, ScoreEdits } from './score-edits.ts';
 import { BeamChoice, type Guess, IndependentChoice } from './token-choice.ts';
 
 /** What a turn's rows read. */
@@ -74,7 +74,7 @@ function loopReports({ vocabularySize, heads, layerCount }: Omit<LoopModel, 'pre
  * Declares the graph's inputs, apart from those of the family, and its outputs (`loopReports`), each [steps, …].
  * Inputs: step_count int64 [1]; input_tokens int64 [rows, 1]; positions int64 [rows, 1]; cache_places int64 [1, C];
  * beam_scores float32 [rows, 1]; steps_left int64 [rows, 1]; own_rows int64 [rows, 1] = 0, 1, …; is_beam float32 [rows, 1];
- * whole_rows int32 [n]; has_beams, normalized and top_count, by their length (`GraphBuilder.count`); and those of
+ * whole_rows int32 [n]; has_beams, normalized and top_count, by their length (`GraphBuilder.flag`, `count`); and those of
  * row-caches.ts, score-edits.ts and token-choice.ts.
  */
 export function declareDecodeLoop(graph: GraphBuilder, model: LoopModel): void {
@@ -101,7 +101,6 @@ export function declareDecodeLoop(graph: GraphBuilder, model: LoopModel): void {
 
 function declareInputs(graph: GraphBuilder) {
   const column = (name: string, type: 'int64' | 'float32'): Value => graph.input(name, type, ['rows', 1]);
-  const flag = (name: string): Value => graph.node('Cast', [graph.count(name)], { to: BOOL });
   return {
     stepCount: graph.input('step_count', 'int64', [1]),
     tokens: column('input_tokens', 'int64'),
@@ -111,8 +110,8 @@ function declareInputs(graph: GraphBuilder) {
     stepsLeft: column('steps_left', 'int64'),
     ownRows: column('own_rows', 'int64'),
     isBeam: column('is_beam', 'float32'),
-    hasBeams: flag('has_beams'),
-    isNormalized: flag('normalized'),
+    hasBeams: graph.flag('has_beams'),
+    isNormalized: graph.flag('normalized'),
     topCount: graph.count('top_count'),
     wholeRows: graph.input('whole_rows', 'int32', ['whole_rows']),
   } as const;
@@ -226,10 +225,7 @@ class DecodeLoop {
     return graph.node('Gather', [x, graph.node('Reshape', [parents, graph.integers(-1)])], { axis: 0 });
   }
 
-  private ofParents<History extends { readonly tokens: Value; readonly repeats: Value }>(
-    { tokens, repeats }: History,
-    guess: Guess,
-  ) {
+  private ofParents({ tokens, repeats }: RowHistory, guess: Guess): RowHistory {
     return { tokens: this.reordered(tokens, guess), repeats: this.reordered(repeats, guess) };
   }
 

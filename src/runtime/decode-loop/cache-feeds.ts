@@ -1,5 +1,5 @@
 /** What a decode loop is fed of the cache: the inputs of row-caches.ts. */
-import type { KvCache } from '../engine/kv-cache.ts';
+import type { CacheShape, KvCache } from '../engine/kv-cache.ts';
 import type { StepCaches } from '../engine/model-runner.ts';
 import type { ScheduledRequest } from '../engine/scheduled-request.ts';
 import type { StepPlan } from '../engine/step-plan.ts';
@@ -9,11 +9,6 @@ import { floatTensor, intTensor, longTensor, type TensorValue } from '../tensor.
 import type { LoopFeeds } from './loop-feeds.ts';
 import type { LoopRow } from './loop-rows.ts';
 import { SECTIONS } from './row-caches.ts';
-
-interface LoopCacheShape {
-  readonly heads: HeadShape;
-  readonly source: readonly CachedTensor[];
-}
 
 export interface LoopBatch {
   readonly plan: StepPlan;
@@ -27,10 +22,7 @@ export interface LoopBatch {
 }
 
 /** The pools of both sections, and where each row's entries lie in them. */
-export function cacheFeeds(
-  { plan, caches, rows, positions, sourceLength }: LoopBatch,
-  shape: LoopCacheShape,
-): LoopFeeds {
+export function cacheFeeds({ plan, caches, rows, positions, sourceLength }: LoopBatch, shape: CacheShape): LoopFeeds {
   const feeds: LoopFeeds = {};
   for (const section of SECTIONS) {
     const cache = caches[section];

@@ -26,7 +26,7 @@ export class ReplacedLogits {
   private readonly hasHeads: Value;
 
   /**
-   * Declares: has_heads (`GraphBuilder.count`), none: all rows have the model's own; replaced_heads [n, v, d], with v
+   * Declares: has_heads (`GraphBuilder.flag`), none: all rows have the model's own; replaced_heads [n, v, d], with v
    * the vocabulary where there are heads; replaced_places int64 [rows, 2] of (head, row); is_replaced int64 [rows, 1];
    * own_head_share [rows, 1].
    */
@@ -38,7 +38,7 @@ export class ReplacedLogits {
     this.places = graph.input('replaced_places', 'int64', ['rows', 2]);
     this.isReplaced = graph.node('Cast', [graph.input('is_replaced', 'int64', ['rows', 1])], { to: BOOL });
     this.ownShare = graph.input('own_head_share', 'float32', ['rows', 1]);
-    this.hasHeads = graph.node('Cast', [graph.count('has_heads')], { to: BOOL });
+    this.hasHeads = graph.flag('has_heads');
   }
 
   /** `own` [rows, vocabulary]: of the model's own head. */

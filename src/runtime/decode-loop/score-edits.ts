@@ -2,10 +2,8 @@
  * The processors of decoding/logits-processors.ts as tensor arithmetic, for the guesses of a decode loop: minimum length,
  * repetition penalty, no-repeat n-grams, and bad words of one token. Longer bad words are not guessed.
  */
-import { BOOL, FLOAT32, type GraphBuilder, type Value } from '../graph/graph-builder.ts';
-import { byteTensor, floatTensor } from '../tensor.ts';
-
-const NEGATIVE_INFINITY = Number.NEGATIVE_INFINITY;
+import { BOOL, type GraphBuilder, type Value } from '../graph/graph-builder.ts';
+import { floatTensor } from '../tensor.ts';
 
 /** The tokens of rows so far, [rows, L] both; what is behind a row's own end repeats its first token. */
 export interface RowHistory {
@@ -18,6 +16,8 @@ export interface RowHistory {
 export class ScoreEdits {
   readonly start: RowHistory;
   private readonly minimumLeft: Value;
+  /** Of the vocabulary: 1 for end tokens, and as bool. */
+  private readonly endFlags: Value;
   private readonly isEnd: Value;
   private readonly penalty: Value;
   private readonly ngramSize: Value;
@@ -32,7 +32,7 @@ export class ScoreEdits {
    * Declares: minimum_left int64 [rows, 1], new tokens that must come before an end token may; history int64 and
    * repeats float32 [rows, L], as RowHistory; history_end int64 [rows, 1], place of a row's last token; history_places
    * int64 [1, L] = 0, 1, …; penalty float32 [rows, 1] (1: none); ngram_size float32 [rows, 1] (0: none); banned int64
-   * [n, 2] of (row, id), one at least, (row, vocabulary) being nobody's; edited (`GraphBuilder.count`), none where only
+   * [n, 2] of (row, id), one at least, (row, vocabulary) being nobody's; edited (`GraphBuilder.flag`), none where only
    * minimum_left is needed.
    */
   constructor(
@@ -50,19 +50,16 @@ export class ScoreEdits {
     this.penalty = graph.input('penalty', 'float32', ['rows', 1]);
     this.ngramSize = graph.input('ngram_size', 'float32', ['rows', 1]);
     this.bans = graph.input('banned', 'int64', ['ban_count', 2]);
-    this.isEdited = graph.node('Cast', [graph.count('edited')], { to: BOOL });
-    const ends = new Uint8Array(vocabularySize);
+    this.isEdited = graph.flag('edited');
+    const ends = new Float32Array(vocabularySize);
     for (const id of eosTokenIds) ends[id] = 1;
-    this.isEnd = graph.node('Cast', [graph.constant('end_tokens', byteTensor(ends, [1, vocabularySize]))], {
-      to: BOOL,
-    });
+    this.endFlags = graph.constant('end_flags', floatTensor(ends, [vocabularySize]));
+    this.isEnd = graph.node('Cast', [this.endFlags], { to: BOOL });
   }
 
   /** Whether tokens int64 [..] are end tokens, float32 [..]: 1 or 0. */
   ends(tokens: Value): Value {
-    const { graph } = this;
-    const flags = graph.node('Reshape', [graph.node('Cast', [this.isEnd], { to: FLOAT32 }), graph.integers(-1)]);
-    return graph.node('Gather', [flags, tokens], { axis: 0 });
+    return this.graph.node('Gather', [this.endFlags, tokens], { axis: 0 });
   }
 
   /** Scores [rows, vocabulary] as the chain leaves them before sampling; what is banned is -inf. */
@@ -135,6 +132,6 @@ export class ScoreEdits {
   }
 
   private negativeInfinity(): Value {
-    return this.graph.constant('negative_infinity', floatTensor(Float32Array.of(NEGATIVE_INFINITY), []));
+    return this.graph.scalar('negative_infinity', Number.NEGATIVE_INFINITY);
   }
 }

@@ -103,11 +103,10 @@ export class BeamChoice {
    */
   choose(best: HighestValues, ends: Value, independent: Guess): Guess {
     const { graph, rows } = this;
-    const infinity = graph.scalar('infinity', Number.POSITIVE_INFINITY);
     // 0 · ∞ is no number
     const isEnd = graph.node('Greater', [ends, graph.scalar('zero', 0)]);
     const totals = graph.node('Add', [best.values, independent.scores]);
-    const running = graph.node('Where', [isEnd, graph.node('Neg', [infinity]), totals]);
+    const running = graph.node('Where', [isEnd, graph.scalar('negative_infinity', Number.NEGATIVE_INFINITY), totals]);
     const flat = (x: Value): Value => graph.node('Reshape', [x, graph.integers(0, -1)]);
     const together = graph.node('Add', [graph.node('Gather', [running, rows], { axis: 0 }), this.bias]); // [g, Q, K]
     const chosen = highest(graph, flat(together), this.count); // [g, Q]

@@ -26,7 +26,7 @@ export class DecoderOnlyLoopRunner extends LoopRunner {
   protected readonly adaptsSources = false;
   private readonly prompts: DecoderOnlyRunner;
   /** Of the first positions: making them takes as long as a step. */
-  private rotary: { readonly count: number; readonly feeds: LoopFeeds } = { count: 0, feeds: {} };
+  private rotary = { count: 0, feeds: {} as ReturnType<typeof rotaryFeeds> };
 
   constructor(
     private readonly decoderOnly: DecoderOnlyConfig,
@@ -51,19 +51,18 @@ export class DecoderOnlyLoopRunner extends LoopRunner {
   }
 
   protected familyFeeds(batch: LoopBatch, stepCount: number): LoopFeeds {
-    const { contextLength } = this.decoderOnly;
+    const { decoderOnly } = this;
     const ends = batch.rows.map(({ request }) => request.request.promptTokenIds.length - 1);
     const feeds: LoopFeeds = {
       row_sources: rowSources(batch),
       source_mask: sourceMask(batch, ({ sourceLength }) => sourceLength),
       prompt_ends: longTensor(ends, [ends.length, 1]),
     };
-    const { decoderOnly } = this;
     if (decoderOnly.family === 'llama') {
       const last = Math.max(
         ...batch.rows.map(({ request, index }, row) => (ends[row] as number) + request.paths.path(index).length),
       );
-      Object.assign(feeds, this.rotaryTables(decoderOnly, Math.min(contextLength, last + stepCount)));
+      Object.assign(feeds, this.rotaryTables(decoderOnly, Math.min(decoderOnly.contextLength, last + stepCount)));
     }
     return feeds;
   }
@@ -72,7 +71,7 @@ export class DecoderOnlyLoopRunner extends LoopRunner {
   private rotaryTables(config: LlamaConfig, count: number): LoopFeeds {
     if (count > this.rotary.count) {
       const made = Math.min(config.contextLength, 2 ** Math.ceil(Math.log2(count)));
-      this.rotary = { count: made, feeds: { ...rotaryFeeds(config, [...new Array(made).keys()]) } };
+      this.rotary = { count: made, feeds: rotaryFeeds(config, [...new Array(made).keys()]) };
     }
     const first = Object.entries(this.rotary.feeds).map(([name, { data, dims }]) => {
       const [, width = 0] = dims;

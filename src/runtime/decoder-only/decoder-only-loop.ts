@@ -18,8 +18,8 @@ import { rotaryTables, rotateRows } from './rotary.ts';
 
 /**
  * Inputs beside those of decode-loop/ (build-decode-loop.ts, loop-heads.ts): row_sources int32 [rows], the request of each
- * row among those of both sections; source_mask [rows, 1, 1, s], 0 or -inf; prompt_ends int64 [rows, 1], the position of the prompt's last token, which is decoded first; and the tables of
- * rotary.ts, from position 0 on.
+ * row among those of both sections; source_mask [rows, 1, 1, s], 0 or -inf; prompt_ends int64 [rows, 1], the position of
+ * the prompt's last token, which is decoded first; and the tables of rotary.ts, from position 0 on.
  */
 export function buildDecoderOnlyLoop(
   config: DecoderOnlyConfig,
@@ -95,7 +95,7 @@ function embed(
 /** [rows, 1, 1, s + C + 1]: the prompt, what was decoded, and the token itself. */
 function selfBias(graph: GraphBuilder, promptMask: Value, isSeen: Value): Value {
   const zero = graph.scalar('zero', 0);
-  const decoded = graph.node('Where', [isSeen, zero, graph.scalar('unseen', Number.NEGATIVE_INFINITY)]);
+  const decoded = graph.node('Where', [isSeen, zero, graph.scalar('negative_infinity', Number.NEGATIVE_INFINITY)]);
   const own = graph.node('Pad', [decoded, graph.integers(0, 0, 0, 1)]); // [rows, C + 1]
   return graph.node('Concat', [promptMask, graph.node('Unsqueeze', [own, graph.integers(1, 2)])], { axis: -1 });
 }

@@ -127,7 +127,7 @@ export class KvCache {
   }
 
   restore(slot: number, saved: SavedSlot): void {
-    this.writeSource(slot, saved.source);
+    writeAll(this.source, slot, saved.source.parts, saved.source.length);
     writeAll(this.self, slot, saved.self, saved.entryCount);
   }
 

@@ -4,7 +4,7 @@
  * a profile reads like the model.
  */
 import { invariant } from '../errors.ts';
-import { type ElementType, elementTypeOf, floatTensor, longTensor, type TensorValue } from '../tensor.ts';
+import { ByMemory, type ElementType, elementTypeOf, floatTensor, longTensor, type TensorValue } from '../tensor.ts';
 import {
   type AttributeValue,
   type BranchSpec,
@@ -67,8 +67,7 @@ export class GraphBuilder {
   /** Of the graph, or of the branch that is being built. */
   private nodes: NodeSpec[] = [];
   private readonly initializers = new Map<string, TensorValue>();
-  /** By memory, then by place and dimensions. */
-  private readonly weights = new Map<ArrayBufferLike, Map<string, Value>>();
+  private readonly weights = new ByMemory<Value>();
   private readonly inputs: ValueSpec[] = [];
   private readonly outputs: ValueSpec[] = [];
   /** Output names by the value they stand for: the node that makes it writes to that name. */
@@ -108,16 +107,11 @@ export class GraphBuilder {
 
   /** Adds a constant under its own name below the current path; one that lies in the same memory is there once. */
   weight(name: string, tensor: TensorValue): Value {
-    const { buffer, byteOffset, byteLength } = tensor.data;
-    const place = `${byteOffset}+${byteLength} ${tensor.dims.join(',')}`;
-    const held = this.weights.get(buffer) ?? new Map<string, Value>();
-    this.weights.set(buffer, held);
-    const known = held.get(place);
-    if (known !== undefined) return known;
-    const full = this.unique(name) as Value;
-    this.initializers.set(full, tensor);
-    held.set(place, full);
-    return full;
+    return this.weights.get(tensor.data, tensor.dims, () => {
+      const full = this.unique(name) as Value;
+      this.initializers.set(full, tensor);
+      return full;
+    });
   }
 
   /** Adds a small constant; those of one name are shared. */
@@ -147,9 +141,14 @@ export class GraphBuilder {
     return this.node('Shape', [x], { start: axis, end: axis + 1 });
   }
 
-  /** A count, or a flag, as `size`: that of an input without content, which is fed so many numbers (`countTensor`). */
+  /** A count as `size`: that of an input without content, which is fed so many numbers (`countTensor`). */
   count(name: string): Value {
     return this.size(this.input(name, 'int64', [name]), 0);
+  }
+
+  /** Whether an input is fed anything, bool [1]: `count` as a condition. */
+  flag(name: string): Value {
+    return this.node('Cast', [this.count(name)], { to: BOOL });
   }
 
   /** Adds a node with one output. */

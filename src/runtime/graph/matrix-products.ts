@@ -2,7 +2,7 @@
 import { fromFloat32 } from '../../storage/float-conversion.ts';
 import { RuntimeError } from '../errors.ts';
 import { quantizeRows } from '../quantization/quantize-rows.ts';
-import { floatTensor } from '../tensor.ts';
+import { ByMemory, floatTensor } from '../tensor.ts';
 import { FLOAT16, FLOAT32, type GraphBuilder, type Value } from './graph-builder.ts';
 import { linear } from './layers.ts';
 import { type Int8Format, RowQuantizer } from './quantized-linear.ts';
@@ -71,8 +71,8 @@ class IntegerProducts implements MatrixProducts {
  */
 class HalfProducts implements FloatingProducts {
   private readonly floats: FloatProducts;
-  /** By memory, then by place: a graph may use a matrix in several places, under several names. */
-  private readonly halves = new Map<ArrayBufferLike, Map<string, Uint16Array>>();
+  /** A graph may use a matrix in several places, under several names. */
+  private readonly halves = new ByMemory<Uint16Array>();
   /** By the value that it was made of: matrices that share an input share its rows. */
   private readonly rounded = new Map<Value, Value>();
 
@@ -109,12 +109,9 @@ class HalfProducts implements FloatingProducts {
   }
 
   private weight(name: string, matrix: Float32Array, columns: number): Value {
-    const held = this.halves.get(matrix.buffer) ?? new Map<string, Uint16Array>();
-    this.halves.set(matrix.buffer, held);
-    const place = `${matrix.byteOffset}+${matrix.length}`;
-    const data = held.get(place) ?? toHalf(name, matrix);
-    held.set(place, data);
-    return this.graph.weight(name, { data, dims: [data.length / columns, columns] });
+    const dims = [matrix.length / columns, columns];
+    const data = this.halves.get(matrix, dims, () => toHalf(name, matrix));
+    return this.graph.weight(name, { data, dims });
   }
 }
 

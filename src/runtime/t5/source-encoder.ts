@@ -1,5 +1,6 @@
 /** Runs T5's encoder: a source's states, and what the decoder keeps of it. */
 
+import type { EmbeddingLayer } from '../engine/engine-client.ts';
 import type { SourceCache } from '../engine/kv-cache.ts';
 import type { CachedTensor } from '../graph/cached-tensors.ts';
 import { ROW_ZEROS, rowZeros } from '../graph/quantized-linear.ts';
@@ -64,8 +65,9 @@ export class SourceEncoder {
     });
   }
 
-  /** [tokens, d], of the model as it is. */
-  async states(tokenIds: readonly number[]): Promise<Float32Array> {
+  /** One vector a token, [tokens, d], of the model as it is: of the table, or the final states. */
+  async embed(tokenIds: readonly number[], layer: EmbeddingLayer): Promise<Float32Array> {
+    if (layer === 'input') return this.parts.table.rows(tokenIds);
     const outputs = await this.run([tokenIds], AdapterCombination.none, ['states']);
     return outputs.floats('states').slice(0, tokenIds.length * this.config.hiddenSize);
   }

@@ -27,7 +27,6 @@ export class T5LoopRunner extends LoopRunner {
   override readonly promptsAtOnce = SOURCES_AT_ONCE;
   private readonly encoder: SourceEncoder;
   private readonly batches: SourceBatches;
-  private readonly table: EmbeddingTable;
 
   constructor(
     private readonly t5: T5Config,
@@ -39,7 +38,6 @@ export class T5LoopRunner extends LoopRunner {
     super(t5, { ...parts, cache, runFactors: encoder.factors, others: [] });
     this.encoder = encoder;
     this.batches = new SourceBatches(encoder);
-    this.table = parts.table;
   }
 
   startOf(): DecodingStart {
@@ -52,8 +50,8 @@ export class T5LoopRunner extends LoopRunner {
     return { nextTokenCount: tokenIds.length, advance: () => this.batches.encode(tokenIds, adapters) };
   }
 
-  async embed(tokenIds: readonly number[], layer: EmbeddingLayer): Promise<Float32Array> {
-    return layer === 'input' ? this.table.rows(tokenIds) : this.encoder.states(tokenIds);
+  embed(tokenIds: readonly number[], layer: EmbeddingLayer): Promise<Float32Array> {
+    return this.encoder.embed(tokenIds, layer);
   }
 
   override async dispose(): Promise<void> {

@@ -51,8 +51,8 @@ export class T5Runner extends BatchRunner {
     return { nextTokenCount: tokenIds.length, advance: () => this.encoder.encode(tokenIds, adapters) };
   }
 
-  async embed(tokenIds: readonly number[], layer: EmbeddingLayer): Promise<Float32Array> {
-    return layer === 'input' ? this.table.rows(tokenIds) : this.encoder.states(tokenIds);
+  embed(tokenIds: readonly number[], layer: EmbeddingLayer): Promise<Float32Array> {
+    return this.encoder.embed(tokenIds, layer);
   }
 
   async decode(plan: StepPlan, caches: StepCaches): Promise<DecodedSteps> {
